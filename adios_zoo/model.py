@@ -1,0 +1,198 @@
+"""AdiosModel: an encoder, its masker and their card as one module; loading and saving of model folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from adios_zoo import registry
+from adios_zoo.encoder import create_encoder
+from adios_zoo.errors import BackendError, ConfigError, DownloadError, IntegrityError, UnknownModelError
+from adios_zoo.files import write_tensors, write_text
+from adios_zoo.masker import Masker
+from adios_zoo.model_card import (
+    CONFIG,
+    ENCODER,
+    GOLDEN,
+    MASKER,
+    README,
+    Card,
+    FileFacts,
+    card_of_folder,
+    config_of,
+    readme_of,
+)
+from adios_zoo.preprocess import Transform, make_transform
+
+
+class AdiosModel(nn.Module):
+    """A pretrained encoder with its masker.
+
+    ``model(x)`` maps normalised images (B, 3, H, W) to pooled features (B, D).
+
+    Attributes:
+        encoder: the timm backbone.
+        masker: the U-Net that hides objects.
+        card: facts of the model.
+    """
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.card = card
+        m = card.masker
+        self.encoder = create_encoder(card.architecture, **card.model_args)
+        self.masker = Masker(m.image_size, m.slots, m.base_channels, m.norm, m.blocks)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pooled features (B, D) of normalised images (B, 3, H, W)."""
+        return cast("Tensor", self.encoder(x))
+
+    def masks(self, x: Tensor) -> Tensor:
+        """Masks (B, N, H, W) of normalised images (B, 3, H, W): in [0, 1], summing to one over the N slots."""
+        return cast("Tensor", self.masker(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Dense features before pooling, in the layout of the timm backbone."""
+        return cast("Tensor", cast("Any", self.encoder).forward_features(x))
+
+    def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Intermediate features, exactly as the timm backbone's ``forward_intermediates`` gives them."""
+        return cast("Any", self.encoder).forward_intermediates(x, *args, **kwargs)
+
+    @cached_property
+    def transform(self) -> Transform:
+        """PIL image -> normalised tensor (3, S, S), as the card says."""
+        return make_transform(self.card)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> Path:
+        """Write a model folder, which this package, timm and the Hub load.
+
+        Args:
+            folder: made if absent.
+            dtype: of the stored weights.
+
+        Returns:
+            The folder.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        out = Path(folder)
+        for name, module in ((ENCODER, self.encoder), (MASKER, self.masker)):
+            state = {
+                key: value.to(dtype) if value.is_floating_point() else value
+                for key, value in module.state_dict().items()
+            }
+            write_tensors(out / name, state, {"format": "pt"})
+        # The folder's own weights, not the possibly more precise ones in memory, give the golden values.
+        stored = self.card.replace(origin="local", files={})
+        write_tensors(out / GOLDEN, golden(_with_weights(AdiosModel(stored), out)))
+        files = {name: facts_of(out / name) for name in (ENCODER, MASKER, GOLDEN)}
+        card = stored.replace(files=files)
+        write_text(out / README, readme_of(card))
+        write_text(out / CONFIG, json.dumps(config_of(card), indent=2) + "\n")
+        return out
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], *, device: str = "cpu") -> AdiosModel:
+        """Load a model; the same as :func:`load_model`."""
+        return load_model(source, device=device)
+
+
+def load_model(source: str | os.PathLike[str], *, device: str = "cpu") -> AdiosModel:
+    """Load a model in evaluation mode.
+
+    Args:
+        source: a name of the zoo, ``local-dir:PATH``, or the path of a model folder.
+        device: where the weights go, such as ``cpu`` or ``cuda``.
+
+    Raises:
+        UnknownModelError: no such name and no such folder.
+        DownloadError: the weights are published elsewhere and not here.
+        CardError: the folder's card is wrong.
+        IntegrityError: a file is missing, damaged, or has other tensors than the card says.
+        BackendError: the device is not available.
+    """
+    card, folder = _find(os.fspath(source))
+    model = _with_weights(AdiosModel(card), folder)
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackendError(f"Device {device!r} is not available: {str(error).splitlines()[0]}") from error
+
+
+def random_model(name: str) -> AdiosModel:
+    """The zoo's model ``name`` with randomly initialised weights and its card."""
+    return AdiosModel(registry.card(name))
+
+
+def golden(model: AdiosModel) -> dict[str, Tensor]:
+    """Two inputs of the model with their features and masks, by which another backend is checked."""
+    size = model.card.input_size
+    axis = torch.linspace(-3, 3, size)
+    waves = torch.stack([torch.sin(axis * (c + 1))[:, None] * torch.cos(axis * (c + 2))[None] for c in range(3)])
+    x = torch.stack([waves, waves.flip(0, 2) * 1.5])
+    with torch.inference_mode():
+        return {"pixel_values": x, "features": model(x), "masks": model.masks(x)}
+
+
+def facts_of(path: Path) -> FileFacts:
+    """Length and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return FileFacts(path.stat().st_size, digest.hexdigest())
+
+
+def _find(source: str) -> tuple[Card, Path]:
+    if source.startswith("local-dir:"):
+        folder = Path(source.removeprefix("local-dir:"))
+        return card_of_folder(folder), folder
+    if source.startswith("hf-hub:"):
+        raise DownloadError(
+            f"{source} is on the Hub, which this version does not fetch from; "
+            "download the repository's files and give their folder."
+        )
+    if source in registry.list_models():
+        card = registry.card(source)
+        bundled = registry.bundled_folder(card)
+        if bundled is None:
+            raise DownloadError(
+                f"The weights of {card.name} are the authors' and are not fetched by this version: download "
+                f"{card.source} and turn it into a model folder by `adios convert`, once your version has it."
+            )
+        return card, bundled
+    if Path(source).is_dir():
+        return card_of_folder(Path(source)), Path(source)
+    if os.sep in source or source.startswith("."):
+        raise UnknownModelError(f"There is no model folder {source}.")
+    registry.card(source)  # raises, with the closest names
+    raise ConfigError(f"{source!r} cannot be loaded.")
+
+
+def _with_weights(model: AdiosModel, folder: Path) -> AdiosModel:
+    for name, module in ((ENCODER, model.encoder), (MASKER, model.masker)):
+        path = folder / name
+        if not path.is_file():
+            raise IntegrityError(f"{folder} has no {name}.")
+        stated = model.card.files.get(name)
+        if stated is not None and facts_of(path) != stated:
+            raise IntegrityError(f"{path} is not the file that its card describes: length or SHA-256 differ.")
+        try:
+            module.load_state_dict(load_file(path))
+        except SafetensorError as error:
+            raise IntegrityError(f"{path} is not a whole safetensors file: {error}.") from error
+        except RuntimeError as error:
+            raise IntegrityError(f"{path} does not fit {model.card.architecture}: {error}") from error
+    return model

@@ -1,0 +1,235 @@
+"""The card of a model: all that is known of it, in one JSON file; the only place that knows the keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from adios_zoo.errors import CardError
+from adios_zoo.masker import Norm
+from adios_zoo.strict import build
+
+CONFIG = "config.json"
+ENCODER = "model.safetensors"
+MASKER = "masker.safetensors"
+GOLDEN = "golden.safetensors"
+README = "README.md"
+
+Origin = Literal["bundled", "release", "local"]
+
+
+@dataclass(frozen=True)
+class MaskerFacts:
+    """Shape of the masker, as :class:`adios_zoo.masker.Masker` takes it."""
+
+    image_size: int
+    slots: int
+    base_channels: int
+    norm: Norm
+    blocks: int
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """One file of the model: its length and its SHA-256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured number and the command that gives it again.
+
+    Attributes:
+        name: what was measured.
+        value: the number.
+        unit: its unit, such as ``%``.
+        command: what to type.
+    """
+
+    name: str
+    value: float
+    unit: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """Facts of one model.
+
+    Attributes:
+        name: ``{architecture}_{set}_{method}`` in the zoo.
+        summary: one sentence.
+        architecture: timm's name of the encoder.
+        set: short name of the training data.
+        method: the loss that was played for.
+        mask_use: all masks, or one drawn for each image.
+        input_size: side of the encoder's input in pixels.
+        crop_pct: input size over the size that images are resized to before the crop.
+        crop_mode: ``center`` resizes the shorter side, ``squash`` both sides.
+        interpolation: of the resize.
+        mean: subtracted from pixel values in [0, 1], per channel.
+        std: divided by.
+        masker: shape of the masker.
+        license: what is known of the weights' licence.
+        origin: ``bundled`` in the package, a ``release`` of the authors, or ``local``.
+        aliases: further names in the zoo.
+        model_args: for timm's constructor.
+        source: address of the weights, if they are published elsewhere.
+        paper: address of the paper.
+        recipe: settings of the training.
+        training: what the training took: images, hours, seed, machine.
+        figures: measured numbers.
+        files: facts of the files, by name; checked when the model is loaded.
+    """
+
+    name: str
+    summary: str
+    architecture: str
+    set: str
+    method: Literal["simclr", "byol", "simsiam"]
+    mask_use: Literal["all", "one"]
+    input_size: int
+    crop_pct: float
+    crop_mode: Literal["center", "squash"]
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    masker: MaskerFacts
+    license: str
+    origin: Origin = "local"
+    aliases: tuple[str, ...] = ()
+    model_args: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    paper: str = "https://arxiv.org/abs/2201.13100"
+    recipe: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    files: dict[str, FileFacts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.files:
+            if name in ("", ".", "..") or "/" in name or "\\" in name:
+                raise ValueError(f"files: {name!r} is not a plain file name.")
+        if not 0 < self.input_size <= 4096 or not 0 < self.crop_pct <= 1:
+            raise ValueError("input_size must be from 1 to 4096 and crop_pct above 0, at most 1.")
+        if not 0 < self.masker.slots <= 64 or not 0 < self.masker.base_channels <= 1024:
+            raise ValueError("masker: slots must be from 1 to 64 and base_channels from 1 to 1024.")
+        if not 0 < self.masker.image_size <= 4096:
+            raise ValueError("masker: image_size must be from 1 to 4096.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as the JSON files hold it."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> Card:
+        """A copy with other facts."""
+        return dataclasses.replace(self, **changes)
+
+
+def parse_card(data: object, *, what: str) -> Card:
+    """The card that plain data describe; ``what`` names them in the error.
+
+    Raises:
+        CardError: one line for every unknown, missing or ill-typed key.
+    """
+    return build(Card, data, what=what, error=CardError)
+
+
+def read_json(path: Path) -> object:
+    """What a JSON file holds.
+
+    Raises:
+        CardError: the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CardError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise CardError(f"{path} is not JSON: {error}.") from error
+
+
+def card_of_folder(folder: Path) -> Card:
+    """The card in a model folder's ``config.json``.
+
+    Raises:
+        CardError: there is none, or it is wrong.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise CardError(f"{folder} is not a model folder: it has no {CONFIG}.")
+    data = read_json(path)
+    if not isinstance(data, dict) or "adios" not in data:
+        raise CardError(f"{path} has no 'adios' block: the folder was not saved by adios-zoo.")
+    return parse_card(data["adios"], what=str(path))
+
+
+def config_of(card: Card) -> dict[str, Any]:
+    """``config.json`` of a model folder: timm's keys, from which timm and the Hub load, and the card beside them."""
+    import timm
+
+    known = timm.get_pretrained_cfg(card.architecture, allow_unregistered=False)
+    config: dict[str, Any] = {
+        "architecture": card.architecture,
+        "num_classes": 0,
+        "pretrained_cfg": {
+            "input_size": [3, card.input_size, card.input_size],
+            "fixed_input_size": bool(known.fixed_input_size) if known else False,
+            "interpolation": card.interpolation,
+            "crop_pct": card.crop_pct,
+            "crop_mode": card.crop_mode,
+            "mean": list(card.mean),
+            "std": list(card.std),
+            "num_classes": 0,
+            "first_conv": known.first_conv if known else None,
+            "classifier": known.classifier if known else None,
+        },
+        "adios": card.to_dict(),
+    }
+    if card.model_args:
+        config["model_args"] = card.model_args
+    return config
+
+
+def readme_of(card: Card) -> str:
+    """``README.md`` of a model folder: the model card that the Hub shows."""
+    mean, std = ("(" + ", ".join(f"{v:g}" for v in values) + ")" for values in (card.mean, card.std))
+    lines = [
+        "---",
+        "library_name: timm",
+        "tags: [adios, self-supervised-learning, image-feature-extraction]",
+        "pipeline_tag: image-feature-extraction",
+        "---",
+        f"# {card.name}",
+        "",
+        card.summary,
+        "",
+        f"- Encoder: `{card.architecture}`, input {card.input_size} x {card.input_size} pixels",
+        f"- Preprocessing: {card.crop_mode} crop, crop_pct {card.crop_pct:g}, {card.interpolation}, mean {mean}, "
+        f"std {std}",
+        f"- Masker: {card.masker.slots} masks, U-Net of {card.masker.blocks} blocks, base width "
+        f"{card.masker.base_channels}, norm {card.masker.norm}, {card.masker.image_size} pixels",
+        f"- Method: ADIOS with {card.method}, mask use: {card.mask_use}; paper: {card.paper}",
+        f"- Licence: {card.license}",
+    ]
+    lines += [f"- Source: {card.source}"] if card.source else []
+    lines += [f"- Training, {key}: {value}" for key, value in card.training.items()]
+    if card.figures:
+        lines += ["", "| figure | value | command |", "|---|---|---|"]
+        lines += [f"| {f.name} | {f.value:g} {f.unit} | `{f.command}` |" for f in card.figures]
+    lines += [
+        "",
+        "```python",
+        "import adios_zoo, timm",
+        "",
+        'model = adios_zoo.load_model("local-dir:THIS_FOLDER")      # encoder and masker',
+        'encoder = timm.create_model("local-dir:THIS_FOLDER", pretrained=True)',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,35 @@
+"""What a card says about pixels, as a transform: PIL image -> normalised tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from PIL import Image
+from torch import Tensor
+
+from adios_zoo.images import to_rgb
+from adios_zoo.model_card import Card
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+def make_transform(card: Card) -> Transform:
+    """The card's evaluation transform: a PIL image of any mode and size -> (3, S, S) float32.
+
+    Upright and in RGB; resized to ``floor(input_size / crop_pct)`` (shorter side, or both sides when the card
+    squashes), centre crop, values in [0, 1], mean and standard deviation.
+    """
+    import timm.data
+    from torchvision import transforms
+
+    timms = timm.data.create_transform(
+        input_size=(3, card.input_size, card.input_size),
+        is_training=False,
+        interpolation=card.interpolation,
+        mean=card.mean,
+        std=card.std,
+        crop_pct=card.crop_pct,
+        crop_mode=card.crop_mode,
+    )
+    return cast("Transform", transforms.Compose([to_rgb, *timms.transforms]))

@@ -1,0 +1,48 @@
+"""The zoo: which models there are, by name."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from functools import cache
+from pathlib import Path
+
+from adios_zoo.errors import UnknownModelError
+from adios_zoo.model_card import Card, parse_card, read_json
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+@cache
+def _cards() -> dict[str, Card]:
+    """All cards by name and by alias."""
+    found = {}
+    for path in sorted((_PACKAGE / "cards").glob("*.json")):
+        card = parse_card(read_json(path), what=path.name)
+        for name in (card.name, *card.aliases):
+            found[name] = card
+    return found
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names in the zoo, aliases included, that match a shell pattern; in alphabetical order."""
+    return sorted(name for name in _cards() if fnmatch.fnmatchcase(name, pattern))
+
+
+def card(name: str) -> Card:
+    """The card of the model ``name``.
+
+    Raises:
+        UnknownModelError: with the closest names.
+    """
+    cards = _cards()
+    if name not in cards:
+        close = difflib.get_close_matches(name, cards, n=2)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`adios list` names them all."
+        raise UnknownModelError(f"There is no model named {name!r}; {hint}")
+    return cards[name]
+
+
+def bundled_folder(card: Card) -> Path | None:
+    """Where the weights that ship in the package lie; ``None`` if these do not."""
+    return _PACKAGE / "weights" / card.name if card.origin == "bundled" else None

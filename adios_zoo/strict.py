@@ -1,0 +1,109 @@
+"""Reads plain data (from JSON or YAML) into dataclasses, and lists every mistake at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from adios_zoo.errors import AdiosError
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], data: object, *, what: str, error: type[AdiosError]) -> T:
+    """An instance of the dataclass ``kind`` from ``data``.
+
+    Unknown keys, missing keys and ill-typed values are all collected.
+
+    Args:
+        kind: a dataclass; nested dataclasses, ``Literal``, tuples, dicts, optional values are understood.
+        data: what a JSON or YAML file held.
+        what: names the source in the message.
+        error: raised with one line a mistake.
+    """
+    mistakes: list[str] = []
+    value = _value(kind, data, "", mistakes)
+    if mistakes:
+        raise error(f"{what}: " + "\n".join(mistakes))
+    return value  # type: ignore[no-any-return]
+
+
+def _value(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return data
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, data, where, mistakes)
+    if origin is Literal:
+        if data in args and not isinstance(data, bool):
+            return data
+        return _wrong(where, f"one of {', '.join(map(str, args))}", data, mistakes)
+    if origin in (Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        (inner,) = [a for a in args if a is not type(None)]
+        return _value(inner, data, where, mistakes)
+    if origin is tuple:
+        return _tuple(args, data, where, mistakes)
+    if origin is dict:
+        if not isinstance(data, Mapping):
+            return _wrong(where, "a mapping", data, mistakes)
+        key, inner = args
+        return {
+            # JSON has no keys but texts.
+            _value(key, int(k) if key is int and str(k).isdecimal() else k, f"{where} key", mistakes): _value(inner, v, f"{where}.{k}", mistakes)
+            for k, v in data.items()
+        }
+    return _scalar(kind, data, where, mistakes)
+
+
+def _dataclass(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
+    if not isinstance(data, Mapping):
+        return _wrong(where or "the whole", "a mapping", data, mistakes)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints = get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    for key in data:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), list(fields), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}."
+            mistakes.append(f"{prefix}{key} is unknown; {hint}")
+    values = {}
+    for name, f in fields.items():
+        if name in data:
+            values[name] = _value(hints[name], data[name], prefix + name, mistakes)
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            mistakes.append(f"{prefix}{name} is missing.")
+    try:
+        return kind(**values)
+    except TypeError:
+        return None  # a missing key, listed above
+    except ValueError as problem:
+        mistakes.append(f"{where or 'the whole'}: {problem}")
+        return None
+
+
+def _tuple(args: tuple[Any, ...], data: Any, where: str, mistakes: list[str]) -> Any:
+    if not isinstance(data, list | tuple):
+        return _wrong(where, "a list", data, mistakes)
+    if len(args) == 2 and args[1] is Ellipsis:
+        args = (args[0],) * len(data)
+    if len(args) != len(data):
+        return _wrong(where, f"a list of {len(args)}", data, mistakes)
+    return tuple(_value(a, d, f"{where}[{i}]", mistakes) for i, (a, d) in enumerate(zip(args, data, strict=True)))
+
+
+def _scalar(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
+        return data
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return _wrong(where, names.get(kind, str(kind)), data, mistakes)
+
+
+def _wrong(where: str, expected: str, data: Any, mistakes: list[str]) -> None:
+    mistakes.append(f"{where} must be {expected}, not {data!r}.")

@@ -1,0 +1,282 @@
+"""Feature files: rows of (path, feature) written batch by batch as parquet, npy or csv, and read back.
+
+============  ==============================================================================================
+``.parquet``  columns ``path`` (string) and ``feature`` (fixed-size list of float32); metadata in the schema
+``.npy``      one float32 array (n, D); the paths, one a line, in ``<name>.npy.paths.txt``
+``.csv``      columns ``path``, ``f0`` ... ``f<D-1>``; nine digits, which give back the same float32
+============  ==============================================================================================
+
+A file appears under its name only when it is complete: rows go to a hidden temporary file in the same folder,
+which is renamed at the end and removed if anything fails.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adios_zoo.errors import ConfigError, DataError
+
+Features: TypeAlias = "NDArray[np.float32]"
+
+_ROWS_A_GROUP = 4096  # of parquet: large enough to scan fast, 8 MiB of features at D = 512
+_NPY_HEADER_BYTES = 128  # fixed, so that the number of rows can be filled in at the end
+
+
+@contextmanager
+def open_writer(path: Path, metadata: Mapping[str, str] | None = None) -> Iterator[FeatureWriter]:
+    """Give the writer that the suffix of ``path`` asks for; the file appears when the block ends well.
+
+    ``metadata`` (say, the model's name) is kept by parquet alone.  Raises ConfigError for another suffix,
+    DataError when the file cannot be written or no row was.
+    """
+    kind = _WRITERS.get(path.suffix.lower())
+    if kind is None:
+        raise ConfigError(f"{path}: cannot tell the format; name the output {_SUFFIXES}.")
+    with ExitStack() as stack:
+        writer = kind(path, metadata or {}, stack)
+        yield writer
+        writer.finish()
+
+
+def read_features(path: Path) -> tuple[list[str], Features]:
+    """Read back the ids (n) and the features (n, D) of a file that :func:`open_writer` wrote.
+
+    Raises ConfigError for an unknown suffix, DataError for a file that is missing or not of this form.
+    """
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise ConfigError(f"{path}: cannot tell the format; features are read from {_SUFFIXES}.")
+    try:
+        ids, features = read(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename or path}: no such file; write it with 'adios extract'.") from error
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        StopIteration,
+    ) as error:  # pyarrow's errors are among these
+        detail = " ".join(str(error).split())
+        raise DataError(f"{path}: not a feature file of 'adios extract' ({detail}).") from error
+    if features.ndim != 2 or len(ids) != len(features):
+        raise DataError(f"{path}: {len(ids)} paths do not match features of shape {features.shape}.")
+    return ids, features
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the name ``path`` when the block ends, and vanishes if the block raises.
+
+    Missing folders are made.  Raises DataError when the file cannot be made or completed.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    with _explained(path):
+        if path.is_dir():
+            raise DataError(f"{path}: this is a folder; name a file in it.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("xb")  # not tempfile, whose files no one else may read
+    try:
+        yield file
+        with _explained(path):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):  # on a full disk closing fails as well, and has nothing to add
+            file.close()
+        temporary.unlink(missing_ok=True)
+
+
+class FeatureWriter(ABC):
+    """Takes batches of rows; the first one sets the dimension D."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, str], stack: ExitStack) -> None:
+        """Open the file on ``stack``, which later completes or removes it."""
+        self.path = path
+        self.rows = 0
+        self.dim = 0
+        self._metadata = metadata
+        self._stack = stack
+        self._file = stack.enter_context(replacing(path))
+
+    def write(self, ids: Sequence[str], features: NDArray[Any]) -> None:
+        """Append rows: ``features`` is (len(ids), D).  Raises DataError for another shape or a full disk."""
+        rows = np.ascontiguousarray(features, dtype=np.float32)
+        if rows.ndim != 2 or len(rows) != len(ids) or (self.rows and rows.shape[1] != self.dim):
+            raise DataError(f"{self.path}: {len(ids)} rows of {self.dim or 'D'} expected, got {rows.shape}.")
+        if not ids:
+            return
+        with _explained(self.path):
+            if not self.rows:
+                self.dim = rows.shape[1]
+                self._start()
+            self._append(ids, rows)
+        self.rows += len(ids)
+
+    def finish(self) -> None:
+        """Write what is still held back.  Raises DataError when no row was written, or for a full disk."""
+        if not self.rows:
+            raise DataError(f"{self.path}: there are no features to write.")
+        with _explained(self.path):
+            self._complete()
+
+    @abstractmethod
+    def _start(self) -> None: ...
+
+    @abstractmethod
+    def _append(self, ids: Sequence[str], rows: Features) -> None: ...
+
+    @abstractmethod
+    def _complete(self) -> None: ...
+
+
+class ParquetFeatures(FeatureWriter):
+    """Row groups of several batches, since one of 32 rows each would be slow to read."""
+
+    def _start(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = [("path", pa.string()), ("feature", pa.list_(pa.float32(), self.dim))]
+        self._schema = pa.schema(columns, metadata=dict(self._metadata))
+        self._parquet = pq.ParquetWriter(self._file, self._schema, use_dictionary=False)
+        self._held: list[Any] = []
+        self._stack.callback(self._abandon)
+
+    def _append(self, ids: Sequence[str], rows: Features) -> None:
+        import pyarrow as pa
+
+        feature = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), self.dim)
+        columns = [pa.array(ids, pa.string()), feature]
+        self._held.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        if sum(len(batch) for batch in self._held) >= _ROWS_A_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        held, self._held = self._held, []
+        if held:
+            self._parquet.write_table(pa.Table.from_batches(held).combine_chunks())
+
+    def _complete(self) -> None:
+        self._flush()
+        self._parquet.close()
+
+    def _abandon(self) -> None:
+        # Left open after an error, it would write its footer when collected, into a file closed by then.
+        with suppress(OSError, ValueError):
+            self._parquet.close()
+
+
+class NpyFeatures(FeatureWriter):
+    """An array whose header is written last, over a placeholder, because failures may shrink it."""
+
+    def _start(self) -> None:
+        self._paths = self._stack.enter_context(replacing(paths_file(self.path)))
+        self._file.write(bytes(_NPY_HEADER_BYTES))
+
+    def _append(self, ids: Sequence[str], rows: Features) -> None:
+        self._file.write(rows.astype("<f4", copy=False).tobytes())
+        self._paths.write("".join(f"{id}\n" for id in ids).encode())
+
+    def _complete(self) -> None:
+        shape = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self.rows}, {self.dim}), }}"
+        start = np.lib.format.magic(1, 0) + (_NPY_HEADER_BYTES - 10).to_bytes(2, "little")
+        self._file.seek(0)
+        self._file.write(start + shape.ljust(_NPY_HEADER_BYTES - 11).encode() + b"\n")
+
+
+class CsvFeatures(FeatureWriter):
+    """One text line an image."""
+
+    def _start(self) -> None:
+        self._file.write(csv_lines([["path", *(f"f{i}" for i in range(self.dim))]]))
+
+    def _append(self, ids: Sequence[str], rows: Features) -> None:
+        lines = ([id, *(f"{value:.9g}" for value in row.tolist())] for id, row in zip(ids, rows, strict=True))
+        self._file.write(csv_lines(lines))
+
+    def _complete(self) -> None:
+        pass
+
+
+def paths_file(path: Path) -> Path:
+    """Return where the paths of the ``.npy`` file ``path`` are kept."""
+    return path.with_name(f"{path.name}.paths.txt")
+
+
+def csv_lines(rows: Iterable[Iterable[str]]) -> bytes:
+    """Write ``rows`` as UTF-8 CSV, quoted where a comma, a quote or a line break asks for it."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _read_parquet(path: Path) -> tuple[list[str], Features]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["path", "feature"])
+    feature = table.column("feature").combine_chunks()
+    values = feature.flatten().to_numpy(zero_copy_only=False)
+    return table.column("path").to_pylist(), values.astype(np.float32, copy=False).reshape(len(table), -1)
+
+
+def _read_npy(path: Path) -> tuple[list[str], Features]:
+    features = np.load(path, allow_pickle=False)
+    lines = paths_file(path).read_text(encoding="utf-8").split("\n")
+    return lines[:-1], np.asarray(features, dtype=np.float32)
+
+
+def _read_csv(path: Path) -> tuple[list[str], Features]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        if next(rows)[:2] != ["path", "f0"]:
+            raise ValueError("the first line is not path,f0,f1,...")
+        ids, features = [], []
+        for row in rows:
+            ids.append(row[0])
+            features.append(np.array(row[1:], dtype=np.float32))
+    return ids, np.stack(features)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say in one sentence why ``path`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            why = "the disk is full; free some space or write elsewhere with -o"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            why = f"the folder {path.parent} cannot be written to; write elsewhere with -o"
+        else:
+            why = f"cannot be written ({error.strerror or error})"
+        raise DataError(f"{path}: {why}.") from error
+
+
+_WRITERS: dict[str, type[FeatureWriter]] = {
+    ".parquet": ParquetFeatures,
+    ".npy": NpyFeatures,
+    ".csv": CsvFeatures,
+}
+_READERS: dict[str, Callable[[Path], tuple[list[str], Features]]] = {
+    ".parquet": _read_parquet,
+    ".npy": _read_npy,
+    ".csv": _read_csv,
+}
+_SUFFIXES = "*.parquet, *.npy or *.csv"

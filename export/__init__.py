@@ -1,0 +1,1 @@
+"""Export of encoders and maskers to other runtimes."""

@@ -1,0 +1,1 @@
+"""Pretraining of encoders and maskers: the game, the data, the loop, the probes."""

@@ -1,0 +1,88 @@
+"""A checkpoint: one safetensors file with all tensors of a run, its progress and recipe in the header.
+
+What is random in a run is a function of its seed and of how far it is, so progress alone resumes it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.optim import Optimizer
+
+from adios_zoo.errors import ConfigError, IntegrityError
+from adios_zoo.files import write_tensors
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: batches done.
+        seconds: spent on them, over all sessions.
+        data: fingerprint of the images.
+        log_bytes: length of the log that belongs to these steps.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    data: str = ""
+    log_bytes: int = 0
+
+
+def save_checkpoint(
+    path: Path, game: nn.Module, optimisers: dict[str, Optimizer], progress: Progress, recipe: dict[str, Any]
+) -> None:
+    """Write the checkpoint atomically; the previous one is intact until the new one is whole."""
+    tensors = {f"game.{name}": tensor for name, tensor in game.state_dict().items()}
+    names = {p: name for name, p in game.named_parameters()}
+    for label, optimiser in optimisers.items():
+        for p, state in optimiser.state.items():
+            for key, value in state.items():
+                tensors[f"{label}.{key}.{names[p]}"] = value
+    write_tensors(path, tensors, {"progress": json.dumps(asdict(progress)), "recipe": json.dumps(recipe)})
+
+
+def read_recipe_of(path: Path) -> dict[str, Any]:
+    """The recipe that a checkpoint was made with."""
+    with _opened(path) as file:
+        return dict(json.loads(file.metadata()["recipe"]))
+
+
+def load_checkpoint(path: Path, game: nn.Module, optimisers: dict[str, Optimizer]) -> Progress:
+    """Put networks and optimisers where the checkpoint left them; strict about every tensor.
+
+    Raises:
+        IntegrityError: the file is damaged or has other tensors than the run.
+    """
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        progress = Progress(**json.loads(file.metadata()["progress"]))
+    state = {name.removeprefix("game."): t for name, t in tensors.items() if name.startswith("game.")}
+    try:
+        game.load_state_dict(state)
+    except RuntimeError as error:
+        raise IntegrityError(f"{path} does not fit its recipe: {error}") from error
+    parameters = dict(game.named_parameters())
+    for label, optimiser in optimisers.items():
+        for name, tensor in tensors.items():
+            owner, _, rest = name.partition(".")
+            if owner == label:
+                key, _, parameter = rest.partition(".")
+                p = parameters[parameter]
+                optimiser.state[p][key] = tensor.to(p.device)
+    return progress
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, "pt")
+    except FileNotFoundError as error:
+        raise ConfigError(f"There is no checkpoint {path} to resume from.") from error
+    except SafetensorError as error:
+        raise IntegrityError(f"{path} is not a whole checkpoint: {error}.") from error

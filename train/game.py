@@ -1,0 +1,353 @@
+"""The game of ADIOS: an encoder turn and a masker turn over the masks of one batch.
+
+The encoder minimises the loss between a clean view and a view with one mask cut out; the masker maximises it,
+less its penalties (Shi et al., ICML 2022, section 3).  Method, use of the masks and penalties are settings; the
+losses themselves are in ``losses.py``.
+
+What the turns do not do twice: a clean view is encoded once a turn and serves all masks; each mask's graph is
+freed before the next mask's is built; the masks' own graph is built once and used by the masker turn alone;
+momentum projections are shared by both turns where they cannot differ.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adios_zoo.errors import ConfigError
+
+from .batch_norm import Mode, Replay, RunningStatistics
+from .heads import predictor, projector
+from .losses import Embedding, Term, make_loss
+from .penalties import areas, entropy, sparsity
+
+Method = Literal["simclr", "byol", "simsiam"]
+MaskUse = Literal["all", "one"]
+Batch = Mapping[int, Tensor]
+
+
+@dataclass(frozen=True)
+class GameSettings:
+    """The rules of one game.
+
+    Attributes:
+        method: whose loss is played for.
+        mask_use: ``all``, the sum over the N masks, or ``one``, a mask drawn for each image and turn.
+        alpha_sparsity: weight of the sparsity penalty.
+        alpha_entropy: weight of the entropy penalty.
+        temperature: of the SimCLR loss.
+        terms: of the SimSiam loss, see :func:`adios_zoo.train.losses.simsiam_loss`.
+        bn_statistics: which passes feed the batch norms' running statistics, see ``batch_norm.py``.
+        projector_hidden: width of the projector's hidden layers.
+        projector_output: width of the projections.
+        predictor_hidden: width of the predictor's hidden layer.
+    """
+
+    method: Method = "simclr"
+    mask_use: MaskUse = "all"
+    alpha_sparsity: float = 1.0
+    alpha_entropy: float = 0.0
+    temperature: float = 0.2
+    terms: tuple[Term, ...] = ()
+    bn_statistics: Mode = "all"
+    projector_hidden: int = 2048
+    projector_output: int = 128
+    predictor_hidden: int = 512
+
+
+@dataclass
+class Targets:
+    """Momentum projections of one batch, so that the masker turn need not compute them again."""
+
+    clean: dict[int, Tensor] = field(default_factory=dict)
+    masked: list[dict[int, Tensor]] = field(default_factory=list)
+    replays: list[Replay] = field(default_factory=list)
+    masked_replays: list[list[Replay]] = field(default_factory=list)
+
+
+@dataclass
+class Turn:
+    """What a turn reports: its objective's parts, detached scalars.
+
+    Attributes:
+        loss: the method's loss, summed over the masks.
+        probe: cross-entropy of the online linear probe; ``None`` without labels.
+        sparsity: penalty before its weight; ``None`` in the encoder turn.
+        entropy: penalty before its weight; ``None`` in the encoder turn.
+        objective: what the masker maximises; in the encoder turn the loss.
+        targets: momentum projections to share with the masker turn.
+    """
+
+    loss: Tensor
+    objective: Tensor
+    probe: Tensor | None = None
+    sparsity: Tensor | None = None
+    entropy: Tensor | None = None
+    targets: Targets = field(default_factory=Targets)
+
+
+class Game(nn.Module):
+    """Encoder, masker and the networks between them.
+
+    Args:
+        encoder: maps (B, 3, H, W) to features (B, ``features``).
+        masker: maps (B, 3, H, W) to masks (B, N, H, W) that sum to one over N.
+        settings: the rules.
+        features: width of the encoder's features.
+        classes: classes of the online linear probe; 0 for none.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, masker: nn.Module, settings: GameSettings, *, features: int, classes: int = 0
+    ) -> None:
+        super().__init__()
+        s = self.settings = settings
+        if s.mask_use not in ("all", "one"):
+            raise ConfigError(f"mask_use is one of all, one, not {s.mask_use!r}.")
+        self.loss = make_loss(s.method, temperature=s.temperature, terms=s.terms)
+        self.encoder, self.masker = encoder, masker
+        self.projector = projector(s.method, features, s.projector_hidden, s.projector_output)
+        self.predictor = predictor(s.method, s.projector_output, s.predictor_hidden)
+        self.classifier = nn.Linear(features, classes) if classes else None
+        self.momentum_encoder = self.momentum_projector = None
+        if s.method == "byol":
+            self.momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
+            self.momentum_projector = copy.deepcopy(self.projector).requires_grad_(False)
+        networks = [encoder, self.projector, self.predictor, self.momentum_encoder, self.momentum_projector]
+        self.statistics = RunningStatistics([n for n in networks if n is not None], s.bn_statistics)
+        self.masked_views = (1, 2) if s.method == "simsiam" else (2,)
+        self.clean_views = (1, 2) if s.method == "simsiam" else (1,)
+        # SimSiam without these terms uses the clean views as targets only.
+        self._clean_has_gradient = s.method != "simsiam" or bool({"no_mask", "symmetry"} & set(s.terms))
+
+    def players(self) -> list[nn.Module]:
+        """The networks of the encoder's side that learn by the loss."""
+        return [n for n in (self.encoder, self.projector, self.predictor) if n is not None]
+
+    def masks(self, batch: Batch) -> dict[int, Tensor]:
+        """Masks (B, N, H, W) of every view that the method masks."""
+        return {v: self.masker(batch[v]) for v in self.masked_views}
+
+    def draw(self, images: int, slots: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """One mask index an image (B,), uniform; ``None`` when all masks are used."""
+        if self.settings.mask_use == "all":
+            return None
+        return torch.randint(slots, (images,), generator=generator)
+
+    def encoder_turn(
+        self, batch: Batch, masks: Mapping[int, Tensor], index: Tensor | None, labels: Tensor | None = None
+    ) -> Turn:
+        """Back-propagate the encoder's loss into the encoder, the heads and, with labels, the linear probe.
+
+        Args:
+            batch: the two views by number, (B, 3, H, W) each.
+            masks: from :meth:`masks`; used without gradient.
+            index: the mask of each image, or ``None`` for all.
+            labels: (B,) for the online probe, -1 for unknown.
+        """
+        targets = Targets()
+        clean, features, replays = self._clean_pass(batch, targets, gradient=self._clean_has_gradient)
+        leaves = {v: _cut_off(e) for v, e in clean.items()}
+        total = torch.zeros((), device=batch[1].device)
+        for k, cut in enumerate(self._cuts({v: m.detach() for v, m in masks.items()}, index)):
+            if k > 0:
+                self._replay(targets.replays + replays)
+            masked_targets, masked_replays = self._masked_targets(batch, cut)
+            targets.masked.append(masked_targets)
+            targets.masked_replays.append(masked_replays)
+            loss = self.loss(leaves, self._masked_pass(batch, cut, masked_targets))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = total + loss.detach()
+        if self._clean_has_gradient:
+            _backward_through(clean, leaves)
+        probe = None
+        if self.classifier is not None and labels is not None:
+            probe = self._probe(batch, features, replays, labels)
+            self._count_probe_in_momentum(batch, targets)
+        return Turn(loss=total, objective=total, probe=probe, targets=targets)
+
+    def masker_turn(
+        self,
+        batch: Batch,
+        masks: Mapping[int, Tensor],
+        index: Tensor | None,
+        targets: Targets | None = None,
+    ) -> Turn:
+        """Back-propagate minus the masker's objective into the masker, the other networks frozen.
+
+        Args:
+            batch: the two views by number, (B, 3, H, W) each.
+            masks: from :meth:`masks`, with their graph, which is used up.
+            index: the mask of each image, or ``None`` for all.
+            targets: the encoder turn's, for the same batch and masks.
+        """
+        s = self.settings
+        fresh = targets is None
+        targets = targets or Targets()
+        leaves = {v: m.detach().requires_grad_() for v, m in masks.items()}
+        total = torch.zeros((), device=batch[1].device)
+        with _frozen(self.players()):
+            clean, _, replays = self._clean_pass(batch, targets, gradient=False)
+            for k in range(len(self._cuts(leaves, index))):
+                if k > 0 or not fresh:
+                    self._replay(targets.replays)
+                if k > 0:
+                    self._replay(replays)
+                cut = self._cuts(leaves, index)[k]
+                if fresh or index is not None:
+                    masked_targets, _ = self._masked_targets(batch, {v: m.detach() for v, m in cut.items()})
+                else:
+                    masked_targets = targets.masked[k]
+                    self._replay(targets.masked_replays[k])
+                loss = self.loss(clean, self._masked_pass(batch, cut, masked_targets))
+                (-loss).backward()  # type: ignore[no-untyped-call]
+                total = total + loss.detach()
+        sizes = [areas(m) for m in leaves.values()]
+        spread, negative_entropy = sparsity(sizes), entropy(sizes, jointly=s.mask_use == "all")
+        # A weight of zero leaves its term out, so that an infinite penalty times zero is no NaN.
+        penalty = torch.zeros_like(spread)
+        penalty = penalty - s.alpha_sparsity * spread if s.alpha_sparsity else penalty
+        penalty = penalty + s.alpha_entropy * negative_entropy if s.alpha_entropy else penalty
+        if penalty.requires_grad:
+            (-penalty).backward()  # type: ignore[no-untyped-call]
+        views = list(masks)
+        torch.autograd.backward([masks[v] for v in views], [leaves[v].grad for v in views])
+        return Turn(
+            loss=total,
+            objective=total + penalty.detach(),
+            sparsity=spread.detach(),
+            entropy=negative_entropy.detach(),
+        )
+
+    @torch.no_grad()
+    def move_momentum(self, tau: float) -> None:
+        """Move the momentum networks: p_t <- tau p_t + (1 - tau) p; buffers come from their own passes."""
+        pairs = ((self.momentum_encoder, self.encoder), (self.momentum_projector, self.projector))
+        for slow, fast in pairs:
+            if slow is not None:
+                for p_slow, p_fast in zip(slow.parameters(), fast.parameters(), strict=True):
+                    p_slow.mul_(tau).add_(p_fast, alpha=1 - tau)
+
+    def _cuts(self, masks: Mapping[int, Tensor], index: Tensor | None) -> list[dict[int, Tensor]]:
+        """The masks to cut out in turn, (B, 1, H, W) by view."""
+        if index is None:
+            slots = next(iter(masks.values())).shape[1]
+            return [{v: m[:, k : k + 1] for v, m in masks.items()} for k in range(slots)]
+        return [{v: m[torch.arange(len(m), device=m.device), index].unsqueeze(1) for v, m in masks.items()}]
+
+    def _embed(self, x: Tensor) -> tuple[Embedding, Tensor]:
+        features = self.encoder(x)
+        z = self.projector(features)
+        return Embedding(z, None if self.predictor is None else self.predictor(z)), features
+
+    @torch.no_grad()
+    def _target(self, x: Tensor) -> Tensor | None:
+        if self.momentum_encoder is None or self.momentum_projector is None:
+            return None
+        projection: Tensor = self.momentum_projector(self.momentum_encoder(x))
+        return projection
+
+    def _clean_pass(
+        self, batch: Batch, targets: Targets, *, gradient: bool
+    ) -> tuple[dict[int, Embedding], dict[int, Tensor], list[Replay]]:
+        clean, features, replays = {}, {}, []
+        for v in self.clean_views:
+            if self.momentum_encoder is not None and v not in targets.clean:
+                with self.statistics.recorded() as replay:
+                    target = self._target(batch[v])
+                assert target is not None
+                targets.clean[v] = target
+                targets.replays.append(replay)
+            with self.statistics.recorded() as replay, torch.set_grad_enabled(gradient):
+                clean[v], features[v] = self._embed(batch[v])
+            clean[v].target = targets.clean.get(v)
+            replays.append(replay)
+        return clean, features, replays
+
+    def _masked_targets(
+        self, batch: Batch, cut: Mapping[int, Tensor]
+    ) -> tuple[dict[int, Tensor], list[Replay]]:
+        found, replays = {}, []
+        for v in self.masked_views if self.momentum_encoder is not None else ():
+            with self.statistics.recorded() as replay, self.statistics.masked():
+                target = self._target(batch[v] * (1 - cut[v]))
+            assert target is not None
+            found[v] = target
+            replays.append(replay)
+        return found, replays
+
+    def _masked_pass(
+        self, batch: Batch, cut: Mapping[int, Tensor], targets: Mapping[int, Tensor]
+    ) -> dict[int, Embedding]:
+        masked = {}
+        with self.statistics.masked():
+            for v in self.masked_views:
+                masked[v], _ = self._embed(batch[v] * (1 - cut[v]))
+                masked[v].target = targets.get(v)
+        return masked
+
+    def _replay(self, replays: list[Replay], *, within: nn.Module | None = None) -> None:
+        for replay in replays:
+            self.statistics.replay(replay, within=within)
+
+    def _probe(
+        self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor
+    ) -> Tensor:
+        """Cross-entropy of the linear probe, mean over both clean views, on detached features."""
+        assert self.classifier is not None
+        losses = []
+        for v, x in sorted(batch.items()):
+            if v in features:
+                self._replay([replays[self.clean_views.index(v)]], within=self.encoder)
+                seen = features[v].detach()
+            else:
+                with torch.no_grad():
+                    seen = self.encoder(x)
+            losses.append(F.cross_entropy(self.classifier(seen), labels, ignore_index=-1))
+        loss = torch.stack(losses).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _count_probe_in_momentum(self, batch: Batch, targets: Targets) -> None:
+        """The authors' loop shows the probe's clean views to the momentum encoder too."""
+        if self.momentum_encoder is None or self.settings.bn_statistics != "all":
+            return
+        self._replay(targets.replays, within=self.momentum_encoder)
+        for v in sorted(set(batch) - set(targets.clean)):
+            with torch.no_grad():
+                self.momentum_encoder(batch[v])
+
+
+def _cut_off(e: Embedding) -> Embedding:
+    """The same values as leaves, which collect the gradient of every mask."""
+    return Embedding(
+        e.z.detach().requires_grad_(),
+        None if e.p is None else e.p.detach().requires_grad_(),
+        e.target,
+    )
+
+
+def _backward_through(clean: Mapping[int, Embedding], leaves: Mapping[int, Embedding]) -> None:
+    pairs = [(clean[v].z, leaf.z) for v, leaf in leaves.items()]
+    pairs += [(p, leaf.p) for v, leaf in leaves.items() if (p := clean[v].p) is not None and leaf.p is not None]
+    collected = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
+    torch.autograd.backward([t for t, _ in collected], [g for _, g in collected])
+
+
+@contextmanager
+def _frozen(networks: list[nn.Module]) -> Iterator[None]:
+    parameters = [p for n in networks for p in n.parameters() if p.requires_grad]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)
