@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from adios_zoo import _checkout
 
 if TYPE_CHECKING:
-    from adios_zoo.card import Card
     from adios_zoo.errors import AdiosError
     from adios_zoo.extract import FeatureExtractor
     from adios_zoo.model import AdiosModel, load_model
+    from adios_zoo.model_card import Card
     from adios_zoo.registry import card, list_models
 
 __version__ = "0.1.0"
@@ -22,8 +22,9 @@ __version__ = "0.1.0"
 _HOME = {
     "AdiosError": "adios_zoo.errors",
     "AdiosModel": "adios_zoo.model",
-    "Card": "adios_zoo.card",
+    "Card": "adios_zoo.model_card",
     "FeatureExtractor": "adios_zoo.extract",
+    "card": "adios_zoo.registry",
     "list_models": "adios_zoo.registry",
     "load_model": "adios_zoo.model",
 }
@@ -31,13 +32,6 @@ _HOME = {
 __all__ = ["AdiosError", "AdiosModel", "Card", "FeatureExtractor", "card", "list_models", "load_model"]
 
 _checkout.make_importable()
-
-
-def card(name: str) -> Card:
-    """Return the card of the zoo's model ``name``; see :func:`adios_zoo.registry.card`."""
-    from adios_zoo import registry
-
-    return registry.card(name)
 
 
 def __getattr__(name: str) -> Any:

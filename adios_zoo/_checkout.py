@@ -33,9 +33,7 @@ class _CheckoutFinder(MetaPathFinder):
         if parent != "adios_zoo" or name not in _NEIGHBOURS:
             return None
         folder = self.root / name
-        return spec_from_file_location(
-            fullname, folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
+        return spec_from_file_location(fullname, folder / "__init__.py", submodule_search_locations=[str(folder)])
 
 
 def make_importable() -> None:

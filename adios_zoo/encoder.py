@@ -31,10 +31,10 @@ def create_encoder(architecture: str, **model_args: Any) -> nn.Module:
         hint = f"; did you mean {close[0]!r}?" if close else "; timm.list_models() names them all."
         raise ConfigError(f"timm has no architecture named {architecture!r}{hint}")
     try:
-        encoder = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
+        encoder: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
     except TypeError as error:
         raise ConfigError(f"timm's {architecture} does not take these model_args: {error}.") from error
-    return cast("nn.Module", encoder)
+    return encoder
 
 
 def feature_width(encoder: nn.Module) -> int:

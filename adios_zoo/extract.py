@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adios_zoo.errors import BackendError, ConfigError, DataError
+from adios_zoo.files import replacing
 from adios_zoo.images import ImageError, ImageRef, Images, open_images
-from adios_zoo.writers import csv_lines, open_writer, replacing
+from adios_zoo.writers import csv_lines, open_writer
 
 Features: TypeAlias = "NDArray[np.float32]"
 
@@ -152,9 +153,7 @@ class FeatureExtractor:
         except ImageError as error:
             return error
         except Exception as error:  # a picture of odd proportions must not end a long run
-            return ImageError(
-                ref.id, f"cannot be made an input of the model: {error or type(error).__name__}"
-            )
+            return ImageError(ref.id, f"cannot be made an input of the model: {error or type(error).__name__}")
 
     def _encode(self, inputs: list[Tensor]) -> Features:
         x = torch.stack(inputs)
@@ -281,9 +280,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BackendError(
-            f"device {name!r} is unknown; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
-        ) from error
+        raise BackendError(f"device {name!r} is unknown; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.") from error
     present = {
         "cpu": device.index in (None, 0),
         "cuda": (device.index or 0) < torch.cuda.device_count(),
@@ -334,6 +331,4 @@ def _all_failed(failures: list[Failure]) -> DataError:
     if not failures:
         return DataError("no images were given: pass at least one path, PIL image or array.")
     first = failures[0]
-    return DataError(
-        f"none of the {len(failures)} images can be read; the first: {first.id}: {first.reason}."
-    )
+    return DataError(f"none of the {len(failures)} images can be read; the first: {first.id}: {first.reason}.")

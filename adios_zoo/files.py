@@ -4,64 +4,71 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from torch import Tensor
+from typing import IO, TYPE_CHECKING
 
 from adios_zoo.errors import DataError
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, bring it to the disk and rename it to ``path``.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the name ``path`` when the block ends, and vanishes if the block raises.
+
+    The file is on the disk before it gets its name.  Missing folders are made.
 
     Raises:
-        DataError: full disk or unwritable folder; what stood at ``path`` is intact then.
+        DataError: the file cannot be made or completed; what stood at ``path`` is intact.
     """
-    try:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    with explained(path):
+        if path.is_dir():
+            raise DataError(f"{path}: this is a folder; name a file in it.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise _refused(path, error) from error
-    os.close(handle)
-    temporary = Path(name)
+        file = temporary.open("xb")  # not tempfile, whose files no one else may read
     try:
-        write(temporary)
-        # mkstemp and safetensors make files that only their owner reads; others may, as the umask says.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        with temporary.open("rb") as file:
+        with explained(path):
+            yield file
+            file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise _refused(path, error) from error
+            file.close()
+            temporary.replace(path)
     finally:
+        with suppress(OSError):  # on a full disk closing fails as well, and has nothing to add
+            file.close()
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
-    write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
+    """Write a UTF-8 text file whole."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file whole; tensors may share memory and have any layout."""
-    from safetensors.torch import save_file
+    """Write a safetensors file whole; tensors may share memory and have any layout and device."""
+    from safetensors.torch import save
 
     plain = {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
-
-    def save(temporary: Path) -> None:
-        try:
-            save_file(plain, temporary, dict(metadata or {}))
-        except Exception as error:  # safetensors wraps the system's errors in its own
-            if "os error 28" in str(error):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
-
-    write_whole(path, save)
+    with replacing(path) as file:
+        file.write(save(plain, dict(metadata or {})))
 
 
-def _refused(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}; free space or choose another place.")
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Within, an error of the system is raised as one sentence that says why ``path`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            why = "the disk is full; free some space or write elsewhere with -o"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            why = f"the folder {path.parent} cannot be written to; write elsewhere with -o"
+        else:
+            why = f"cannot be written ({error.strerror or error})"
+        raise DataError(f"{path}: {why}.") from error

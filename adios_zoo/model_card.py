@@ -70,7 +70,7 @@ class Card:
         mask_use: all masks, or one drawn for each image.
         input_size: side of the encoder's input in pixels.
         crop_pct: input size over the size that images are resized to before the crop.
-        crop_mode: ``center`` resizes the shorter side, ``squash`` both sides.
+        crop_mode: ``center`` resizes the shorter side, ``squash`` both sides, ``border`` the longer one.
         interpolation: of the resize.
         mean: subtracted from pixel values in [0, 1], per channel.
         std: divided by.
@@ -95,7 +95,7 @@ class Card:
     mask_use: Literal["all", "one"]
     input_size: int
     crop_pct: float
-    crop_mode: Literal["center", "squash"]
+    crop_mode: Literal["center", "squash", "border"]
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -112,6 +112,7 @@ class Card:
     files: dict[str, FileFacts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Refuse facts that no model has; what was wrong is listed with the mistakes of the types."""
         for name in self.files:
             if name in ("", ".", "..") or "/" in name or "\\" in name:
                 raise ValueError(f"files: {name!r} is not a plain file name.")

@@ -20,10 +20,10 @@ def make_transform(card: Card) -> Transform:
     Upright and in RGB; resized to ``floor(input_size / crop_pct)`` (shorter side, or both sides when the card
     squashes), centre crop, values in [0, 1], mean and standard deviation.
     """
-    import timm.data
+    from timm.data.transforms_factory import create_transform
     from torchvision import transforms
 
-    timms = timm.data.create_transform(
+    timms = create_transform(
         input_size=(3, card.input_size, card.input_size),
         is_training=False,
         interpolation=card.interpolation,

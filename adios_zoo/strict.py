@@ -54,7 +54,9 @@ def _value(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
         key, inner = args
         return {
             # JSON has no keys but texts.
-            _value(key, int(k) if key is int and str(k).isdecimal() else k, f"{where} key", mistakes): _value(inner, v, f"{where}.{k}", mistakes)
+            _value(key, int(k) if key is int and str(k).isdecimal() else k, f"{where} key", mistakes): _value(
+                inner, v, f"{where}.{k}", mistakes
+            )
             for k, v in data.items()
         }
     return _scalar(kind, data, where, mistakes)

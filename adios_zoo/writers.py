@@ -13,20 +13,18 @@ which is renamed at the end and removed if anything fails.
 from __future__ import annotations
 
 import csv
-import errno
 import io
-import os
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.files import explained, replacing
 
 Features: TypeAlias = "NDArray[np.float32]"
 
@@ -76,31 +74,6 @@ def read_features(path: Path) -> tuple[list[str], Features]:
     return ids, features
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the name ``path`` when the block ends, and vanishes if the block raises.
-
-    Missing folders are made.  Raises DataError when the file cannot be made or completed.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    with _explained(path):
-        if path.is_dir():
-            raise DataError(f"{path}: this is a folder; name a file in it.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("xb")  # not tempfile, whose files no one else may read
-    try:
-        yield file
-        with _explained(path):
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-            temporary.replace(path)
-    finally:
-        with suppress(OSError):  # on a full disk closing fails as well, and has nothing to add
-            file.close()
-        temporary.unlink(missing_ok=True)
-
-
 class FeatureWriter(ABC):
     """Takes batches of rows; the first one sets the dimension D."""
 
@@ -120,7 +93,7 @@ class FeatureWriter(ABC):
             raise DataError(f"{self.path}: {len(ids)} rows of {self.dim or 'D'} expected, got {rows.shape}.")
         if not ids:
             return
-        with _explained(self.path):
+        with explained(self.path):
             if not self.rows:
                 self.dim = rows.shape[1]
                 self._start()
@@ -131,7 +104,7 @@ class FeatureWriter(ABC):
         """Write what is still held back.  Raises DataError when no row was written, or for a full disk."""
         if not self.rows:
             raise DataError(f"{self.path}: there are no features to write.")
-        with _explained(self.path):
+        with explained(self.path):
             self._complete()
 
     @abstractmethod
@@ -252,21 +225,6 @@ def _read_csv(path: Path) -> tuple[list[str], Features]:
             ids.append(row[0])
             features.append(np.array(row[1:], dtype=np.float32))
     return ids, np.stack(features)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Say in one sentence why ``path`` cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            why = "the disk is full; free some space or write elsewhere with -o"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            why = f"the folder {path.parent} cannot be written to; write elsewhere with -o"
-        else:
-            why = f"cannot be written ({error.strerror or error})"
-        raise DataError(f"{path}: {why}.") from error
 
 
 _WRITERS: dict[str, type[FeatureWriter]] = {

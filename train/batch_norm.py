@@ -29,10 +29,7 @@ class RunningStatistics:
             raise ConfigError(f"bn_statistics is one of all, clean, not {mode!r}.")
         self.mode = mode
         self.layers = [
-            m
-            for network in networks
-            for m in network.modules()
-            if isinstance(m, _BatchNorm) and m.track_running_stats
+            m for network in networks for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
         ]
 
     @contextmanager

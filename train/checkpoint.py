@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adios_zoo.errors import ConfigError, IntegrityError
@@ -40,7 +40,7 @@ def save_checkpoint(
 ) -> None:
     """Write the checkpoint atomically; the previous one is intact until the new one is whole."""
     tensors = {f"game.{name}": tensor for name, tensor in game.state_dict().items()}
-    names = {p: name for name, p in game.named_parameters()}
+    names: dict[Tensor, str] = {p: name for name, p in game.named_parameters()}
     for label, optimiser in optimisers.items():
         for p, state in optimiser.state.items():
             for key, value in state.items():

@@ -47,6 +47,7 @@ class ImageSet:
     failures: list[tuple[str, str]]
 
     def __len__(self) -> int:
+        """How many images there are."""
         return len(self.images)
 
 
@@ -99,7 +100,7 @@ def generator_for(seed: int, purpose: str, number: int) -> torch.Generator:
 
 
 def _files(pattern: str) -> list[Path]:
-    files = sorted(Path(f) for f in glob.glob(pattern, recursive=True))
+    files = sorted(Path(f) for f in glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
     if not files:
         raise DataError(f"No file matches {pattern!r}; quote the pattern if the shell has a say in it.")
     return files
@@ -122,7 +123,7 @@ def _chunks(files: list[Path], limit: int | None) -> Iterator[list[tuple[str, by
         columns = ["image", *(["label"] if "label" in names else [])]
         for batch in table.iter_batches(_CHUNK, columns=columns):
             rows = []
-            for i, entry in enumerate(batch.to_pylist()):
+            for entry in batch.to_pylist():
                 if limit is not None and row >= limit:
                     break
                 label = entry.get("label")
@@ -138,7 +139,7 @@ def _first_side(chunk: list[tuple[str, bytes | None, int]]) -> int:
     for _, data, _ in chunk:
         try:
             with Image.open(io.BytesIO(data or b"")) as image:
-                return min(image.size)
+                return int(min(image.size))
         except OSError:
             continue
     raise DataError("None of the first images can be read; say their size.")

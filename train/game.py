@@ -105,7 +105,13 @@ class Game(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, masker: nn.Module, settings: GameSettings, *, features: int, classes: int = 0
+        self,
+        encoder: nn.Module,
+        masker: nn.Module,
+        settings: GameSettings,
+        *,
+        features: int,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         s = self.settings = settings
@@ -271,9 +277,7 @@ class Game(nn.Module):
             replays.append(replay)
         return clean, features, replays
 
-    def _masked_targets(
-        self, batch: Batch, cut: Mapping[int, Tensor]
-    ) -> tuple[dict[int, Tensor], list[Replay]]:
+    def _masked_targets(self, batch: Batch, cut: Mapping[int, Tensor]) -> tuple[dict[int, Tensor], list[Replay]]:
         found, replays = {}, []
         for v in self.masked_views if self.momentum_encoder is not None else ():
             with self.statistics.recorded() as replay, self.statistics.masked():
@@ -297,9 +301,7 @@ class Game(nn.Module):
         for replay in replays:
             self.statistics.replay(replay, within=within)
 
-    def _probe(
-        self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor
-    ) -> Tensor:
+    def _probe(self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor) -> Tensor:
         """Cross-entropy of the linear probe, mean over both clean views, on detached features."""
         assert self.classifier is not None
         losses = []

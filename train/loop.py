@@ -44,14 +44,17 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
+        """The latest checkpoint."""
         return self.folder / "checkpoint.safetensors"
 
     @property
     def log(self) -> Path:
+        """One JSON record a line."""
         return self.folder / "log.jsonl"
 
     @property
     def model(self) -> Path:
+        """The finished model folder."""
         return self.folder / "model"
 
 
@@ -118,7 +121,11 @@ class _Trainer:
         # Channels-last convolutions are faster on CPUs and on GPUs with tensor cores.
         self.game = game.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.encoder_optimiser = self._optimiser(
-            {"encoder": recipe.optimiser.lr, "projector": recipe.optimiser.lr, "predictor": recipe.optimiser.lr}
+            {
+                "encoder": recipe.optimiser.lr,
+                "projector": recipe.optimiser.lr,
+                "predictor": recipe.optimiser.lr,
+            }
             | {"classifier": recipe.optimiser.probe_lr}
         )
         self.masker_optimiser = self._optimiser({"masker": recipe.optimiser.masker_lr})
@@ -130,13 +137,17 @@ class _Trainer:
     def play(self, run: Run, progress: Progress, show_progress: bool) -> None:
         """Take the steps that are left."""
         saved = time.monotonic()
-        with _Log(run.log, progress.log_bytes) as log, _leave_on_signals() as asked_to_leave, tqdm(
-            total=self.total_steps,
-            initial=progress.step,
-            unit="batch",
-            disable=not show_progress,
-            dynamic_ncols=True,
-        ) as bar:
+        with (
+            _Log(run.log, progress.log_bytes) as log,
+            _leave_on_signals() as asked_to_leave,
+            tqdm(
+                total=self.total_steps,
+                initial=progress.step,
+                unit="batch",
+                disable=not show_progress,
+                dynamic_ncols=True,
+            ) as bar,
+        ):
             while progress.step < self.total_steps:
                 started = time.monotonic()
                 record = self.step(progress.step)
@@ -149,9 +160,7 @@ class _Trainer:
                 due = time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes
                 if last or due or asked_to_leave:
                     progress.log_bytes = log.flush()
-                    save_checkpoint(
-                        run.checkpoint, self.game, self.optimisers, progress, self.recipe.to_dict()
-                    )
+                    save_checkpoint(run.checkpoint, self.game, self.optimisers, progress, self.recipe.to_dict())
                     saved = time.monotonic()
                 if asked_to_leave and progress.step < self.total_steps:
                     raise KeyboardInterrupt

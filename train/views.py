@@ -73,7 +73,7 @@ def draw_views(
         (B, 3, size, size) float32, normalised.
     """
     device, count = images.device, len(images)
-    boxes = crop_boxes(count, images.shape[-2:], settings, generator)
+    boxes = crop_boxes(count, (images.shape[-2], images.shape[-1]), settings, generator)
     flip = _happens(settings.flip, count, generator)
     x = resized_crop(images, boxes.to(device), flip.to(device), size)
     x = _jitter(x, settings, generator)

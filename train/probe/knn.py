@@ -60,7 +60,7 @@ def knn(
     classes = int(max(train_labels.max(), test_labels.max())) + 1
     top = min(5, k, classes)
     hits1 = hits5 = 0
-    for queries, labels in zip(test_features.split(_CHUNK), test_labels.split(_CHUNK), strict=True):
+    for queries, labels in zip(torch.split(test_features, _CHUNK), torch.split(test_labels, _CHUNK), strict=True):
         if distance == "cosine":
             similarity, neighbours = (queries @ train_features.T).topk(k)
             weights = (similarity / temperature).exp()

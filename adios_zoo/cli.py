@@ -1,0 +1,260 @@
+"""The command line: ``adios``.  Every command is thin; the work is in the module that it names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from adios_zoo import __version__
+from adios_zoo.errors import AdiosError
+
+DEFAULT_MODEL = "resnet18_tin200"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``adios`` with these arguments (the process's, if none are given) and return its exit code.
+
+    0 is success, 2 a mistake in the call, 1 everything else; a mistake is one line on stderr.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except AdiosError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"adios: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("adios: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; a second failure at interpreter exit helps nobody.
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="adios", description="ADIOS encoders and maskers.")
+    parser.add_argument("--version", action="version", version=f"adios-zoo {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, parents=[common], help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("list", _list, "Name the models of the zoo.")
+    sub.add_argument("pattern", nargs="?", default="*", help="shell pattern, such as 'resnet18_*'")
+    sub.add_argument("--json", action="store_true", help="print the cards as JSON")
+
+    sub = command("show", _show, "Print the card of a model.")
+    sub.add_argument("name")
+    sub.add_argument("--json", action="store_true", help="print the card as JSON")
+
+    sub = command("extract", _extract, "Write the features of images to a file.")
+    sub.add_argument("images", nargs="+", help="image files, folders, glob patterns, or .txt lists of paths")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="features.parquet, .npy or .csv")
+    _add_model(sub)
+    sub.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
+    sub.add_argument("--precision", default="fp32", help="fp32 (default), bf16 or fp16")
+    sub.add_argument("--batch-size", type=_count_or_auto, default="auto", help="images a batch; default: auto")
+    sub.add_argument("--workers", type=_count_or_auto, default="auto", help="decoding threads; default: auto")
+    sub.add_argument("--skip-bad", action="store_true", help="exit 0 even if some images could not be read")
+    _add_quiet(sub)
+
+    sub = command("masks", _masks, "Draw the masks of images.")
+    sub.add_argument("images", nargs="+", help="image files, folders, glob patterns, or .txt lists of paths")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="folder for the pictures")
+    _add_model(sub)
+    sub.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    sub.add_argument("--npy", action="store_true", help="write the masks as (N, H, W) .npy files too")
+    _add_quiet(sub)
+
+    sub = command("pretrain", _pretrain, "Train an encoder and its masker.")
+    sub.add_argument("recipe", help="name of a recipe, or the path of a .yaml file")
+    sub.add_argument("settings", nargs="*", metavar="key=value", help="such as optimiser.lr=0.2")
+    sub.add_argument("--data", required=True, help="parquet:GLOB")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
+    sub.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
+    _add_quiet(sub)
+
+    evaluations = command("evaluate", _usage, "Measure what an encoder is worth.").add_subparsers(
+        title="protocols", required=True, metavar="PROTOCOL"
+    )
+    sub = evaluations.add_parser("knn", parents=[common], help="weighted k-nearest-neighbour accuracy")
+    sub.set_defaults(run=_knn)
+    _add_model(sub)
+    sub.add_argument("--train", required=True, help="labelled images that vote: parquet:GLOB")
+    sub.add_argument("--test", required=True, help="labelled images that are judged: parquet:GLOB")
+    sub.add_argument("--train-images", type=int, help="only the first so many of them")
+    sub.add_argument("--test-images", type=int, help="only the first so many of them")
+    sub.add_argument("-k", type=int, default=20, help="neighbours; default: 20")
+    sub.add_argument("--temperature", type=float, default=0.07, help="of the cosine votes; default: 0.07")
+    sub.add_argument("--distance", choices=["cosine", "euclidean"], default="cosine")
+    sub.add_argument("--random", action="store_true", help="the model at random initialisation, for comparison")
+    sub.add_argument("--seed", type=int, default=0, help="of the random initialisation")
+    sub.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    sub.add_argument("--json", type=Path, help="write the figures and all settings to this file")
+    _add_quiet(sub)
+
+    sub = command("demo", _demo, "Features, neighbours and masks of sample photographs, without a network.")
+    sub.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder for the pictures; default: demo")
+    _add_model(sub)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help=f"name, model folder or local-dir:PATH; default: {DEFAULT_MODEL}",
+    )
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _count_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _images(options: argparse.Namespace) -> str | list[str]:
+    # One path that does not exist is a mistake in the call; one of many is a row that fails.
+    return options.images[0] if len(options.images) == 1 else list(options.images)
+
+
+def _usage(_: argparse.Namespace) -> int:
+    raise AssertionError("argparse asks for a protocol")
+
+
+def _list(options: argparse.Namespace) -> int:
+    from adios_zoo import registry
+
+    names = registry.list_models(options.pattern)
+    if options.json:
+        print(json.dumps({name: registry.card(name).to_dict() for name in names}, indent=2))
+        return 0
+    rows = [("name", "encoder", "pixels", "masks", "where")]
+    for name in names:
+        card = registry.card(name)
+        where = {"bundled": "in the package", "release": "authors' release", "local": ""}[card.origin]
+        also = "" if name == card.name else f" (= {card.name})"
+        rows.append((name + also, card.architecture, str(card.input_size), str(card.masker.slots), where))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from adios_zoo import registry
+
+    card = registry.card(options.name)
+    if options.json:
+        print(json.dumps(card.to_dict(), indent=2))
+        return 0
+    for key, value in card.to_dict().items():
+        if isinstance(value, dict) and value:
+            print(f"{key}:")
+            for inner, v in value.items():
+                print(f"  {inner}: {v}")
+        elif key == "figures":
+            for figure in card.figures:
+                print(f"figure: {figure.name}: {figure.value:g} {figure.unit}\n  {figure.command}")
+        elif value not in (None, {}, ()):
+            print(f"{key}: {value}")
+    return 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from adios_zoo.extract import FeatureExtractor, extract_to_file
+
+    extractor = FeatureExtractor(
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        num_workers=options.workers,
+    )
+    report = extract_to_file(
+        _images(options),
+        options.output,
+        extractor=extractor,
+        progress=not options.quiet,
+        skip_bad=options.skip_bad,
+    )
+    print(f"{options.output}: {report.rows} images, {report.dim} features each")
+    return report.exit_code
+
+
+def _masks(options: argparse.Namespace) -> int:
+    from adios_zoo.draw import draw_masks
+    from adios_zoo.model import load_model
+
+    model = load_model(options.model, device=options.device)
+    report = draw_masks(model, _images(options), options.output, save_npy=options.npy, progress=not options.quiet)
+    print(f"{options.output}: {len(report.written)} files")
+    for failure in report.failures:
+        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
+    return 1 if report.failures else 0
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from adios_zoo.train.loop import pretrain
+    from adios_zoo.train.recipe import read_recipe
+
+    folder = pretrain(
+        read_recipe(options.recipe, options.settings),
+        options.data,
+        options.output,
+        resume=options.resume,
+        device=options.device,
+        show_progress=not options.quiet,
+    )
+    print(folder)
+    return 0
+
+
+def _knn(options: argparse.Namespace) -> int:
+    from adios_zoo.train.probe.evaluate import evaluate_knn
+
+    result = evaluate_knn(
+        options.model,
+        options.train,
+        options.test,
+        train_images=options.train_images,
+        test_images=options.test_images,
+        k=options.k,
+        temperature=options.temperature,
+        distance=options.distance,
+        random_seed=options.seed if options.random else None,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    print(f"k-NN top-1 {result['acc1']:.2f} %, top-5 {result['acc5']:.2f} %")
+    if options.json:
+        from adios_zoo.files import write_text
+
+        write_text(options.json, json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from adios_zoo.demo import run_demo
+
+    run_demo(options.output, options.model)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,319 @@
+"""Masks on images: one contact sheet per photograph that shows what each mask takes away.
+
+Left, the photograph and all masks over it in colour; then one column per slot: the mask, what the encoder is
+given, and what was hidden from it.  The masker works at the model's size; everything is shown as finely as
+the photograph allows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from adios_zoo.errors import ConfigError
+from adios_zoo.extract import Failure
+from adios_zoo.files import replacing
+from adios_zoo.images import ImageError, PathLike, find_images, read_image
+
+if TYPE_CHECKING:
+    from adios_zoo.model import AdiosModel
+    from adios_zoo.model_card import Card
+
+Floats = NDArray[np.float32]
+
+# Okabe and Ito's colours, which the colour-blind tell apart; their yellow, too pale on white, is darkened.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#C9B400", "#6B5B95")
+_GROUND, _INK, _FAINT, _LINE = "#FAF9F7", "#1F2328", "#6B7075", "#D8D5CF"
+
+# All in pixels.  Two large tiles with their headings are as high as three small ones with theirs.
+_TILE, _GAP, _COLUMN_GAP, _HEADING, _MARGIN = 224, 20, 12, 26, 40
+_TITLE, _FOOTER = 68, 50
+_LARGE = (3 * _TILE + _HEADING + _GAP) // 2
+
+_SEEN, _HIDDEN = "What the encoder sees", "What is hidden from it"
+_NOTES = (
+    "A mask is a weight between 0 (kept) and 1 (hidden); at every pixel the masks sum to 1.",
+    "Hidden parts reach the encoder as the mean colour of its training images.",
+)
+
+
+@dataclass(frozen=True)
+class MaskReport:
+    """The pictures that :func:`draw_masks` wrote, and for each image that it could not read which and why."""
+
+    written: tuple[Path, ...]
+    failures: tuple[Failure, ...]
+
+
+def draw_masks(
+    model: AdiosModel,
+    images: PathLike | Sequence[PathLike],
+    out_dir: PathLike,
+    *,
+    save_npy: bool = False,
+    progress: bool = True,
+) -> MaskReport:
+    """Write ``<stem>.png``, a contact sheet, for each image; sub-folders of the source are kept.
+
+    Args:
+        model: a model with its masker.
+        images: a folder, a glob, a list or paths, as :func:`adios_zoo.images.find_images` takes them.
+        out_dir: where to write; made if absent.
+        save_npy: also write ``<stem>.npy``: the masks, float32, (N, H, W) at the model's size.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        DataError: if there are no images, or ``out_dir`` cannot be written.
+        ConfigError: if a picture would take the place of one of the images.
+    """
+    paths = find_images(images)
+    targets = _targets(paths, _root(images, paths), Path(out_dir))
+    written: list[Path] = []
+    failures: list[Failure] = []
+    # None: tqdm draws its bar on a terminal only.
+    bar = tqdm(paths, unit="image", disable=None if progress else True)
+    for path, target in zip(bar, targets, strict=True):
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            failures.append(Failure(error.id, error.reason))
+            continue
+        masks = predict_masks(model, image)
+        side = masks.shape[-1]
+        sheet = mask_sheet(
+            display_crop(image, model.card, _LARGE),
+            masks,
+            mean=model.card.mean,
+            title=path.name,
+            caption=f"{model.card.name}  ·  {len(masks)} masks  ·  the model sees {side} x {side} pixels",
+        )
+        with replacing(target) as file:
+            sheet.save(file, format="PNG")
+        if save_npy:
+            with replacing(target.with_suffix(".npy")) as file:
+                np.save(file, masks)
+        written.append(target)
+    return MaskReport(tuple(written), tuple(failures))
+
+
+def predict_masks(model: AdiosModel, image: Image.Image) -> Floats:
+    """Masks of one photograph: (N, H, W) float32 at the model's size, summing to one over N."""
+    with torch.inference_mode():
+        device = next(model.parameters()).device
+        masks = model.masks(model.transform(image).unsqueeze(0).to(device))[0]
+    return np.asarray(masks.float().cpu().numpy(), np.float32)
+
+
+def crop_box(width: int, height: int, card: Card) -> tuple[float, float, float, float]:
+    """Part of a photograph that the model sees: (left, top, right, bottom) in the photograph's pixels.
+
+    This is timm's evaluation transform read backwards.  With s = floor(input_size / crop_pct), the photograph
+    is resized and its central square of input_size pixels is taken; resized to s x s in crop mode ``squash``,
+    to a longer side of s in ``border`` (the box then reaches beyond the photograph), and to a shorter side of
+    s in ``center``.
+    """
+    scaled = math.floor(card.input_size / card.crop_pct)
+    if card.crop_mode == "squash":
+        resized = (scaled, scaled)
+    elif card.crop_mode == "border":
+        longer = max(width, height) / scaled
+        resized = (max(round(width / longer), 1), max(round(height / longer), 1))
+    else:
+        shorter = min(width, height)
+        resized = (int(scaled * width / shorter), int(scaled * height / shorter))
+    edges = []
+    for pixels, side in zip((width, height), resized, strict=True):
+        spare = side - card.input_size
+        start = round(spare / 2) if spare >= 0 else -(-spare // 2)
+        edges.append((start * pixels / side, (start + card.input_size) * pixels / side))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+def display_crop(image: Image.Image, card: Card, size: int) -> Image.Image:
+    """What the model sees of ``image``, cut from the photograph itself: RGB, ``size`` x ``size`` pixels."""
+    left, top, right, bottom = crop_box(image.width, image.height, card)
+    seen = (max(left, 0.0), max(top, 0.0), min(right, image.width), min(bottom, image.height))
+    x0, x1 = (round((x - left) / (right - left) * size) for x in (seen[0], seen[2]))
+    y0, y1 = (round((y - top) / (bottom - top) * size) for y in (seen[1], seen[3]))
+    # Where the box leaves the photograph, timm pads with the mean colour (border) and torchvision with black.
+    fill = tuple(round(255 * v) for v in card.mean) if card.crop_mode == "border" else (0, 0, 0)
+    crop = Image.new("RGB", (size, size), fill)
+    part = (max(x1 - x0, 1), max(y1 - y0, 1))
+    crop.paste(image.convert("RGB").resize(part, Image.Resampling.LANCZOS, box=seen), (x0, y0))
+    return crop
+
+
+def resize_masks(masks: Floats, size: int) -> Floats:
+    """Smoothly resized masks: (N, h, w) -> (N, size, size), in [0, 1], summing to one over N."""
+    resized = np.stack(
+        [
+            np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.BICUBIC))
+            for mask in np.ascontiguousarray(masks, np.float32)
+        ]
+    )
+    # Bicubic overshoots a little at edges, below zero and above one.
+    resized = resized.clip(0.0, 1.0)
+    return np.asarray(resized / resized.sum(axis=0, keepdims=True), np.float32)
+
+
+def area_percentages(masks: Floats) -> list[int]:
+    """Share of the image that each mask (N, H, W) covers: the mean of its weights, in whole per cent."""
+    return [round(100 * float(mask.mean())) for mask in masks]
+
+
+def cut_out(photo: Floats, mask: Floats, mean: Sequence[float] | Floats) -> Floats:
+    """What the encoder is given, in colours: photo (H, W, 3) without mask (H, W), both in [0, 1].
+
+    The mask multiplies the normalised image, where zero is the data set's mean colour, so that is what a
+    hidden pixel turns into: ``photo * (1 - mask) + mean * mask``.
+    """
+    weight = mask[..., None]
+    return np.asarray(photo * (1 - weight) + np.asarray(mean, np.float32) * weight, np.float32)
+
+
+def composite(photo: Floats, masks: Floats) -> Floats:
+    """All masks (N, H, W) in their colours over the photo (H, W, 3) in grey: (H, W, 3), in [0, 1]."""
+    # The fourth power lets the largest mask of a pixel win, with borders as soft as the masks' own.
+    weights = masks**4 / (masks**4).sum(axis=0, keepdims=True)
+    colours = np.stack([_rgb(k) for k in range(len(masks))])
+    paint = np.einsum("nhw,nc->hwc", weights, colours)
+    grey = photo @ np.array([0.299, 0.587, 0.114], np.float32)
+    # Shading the paint by the photograph keeps its drawing visible without tinting the colours.
+    return np.asarray(paint * (0.45 + 0.55 * grey[..., None]) + 0.15 * grey[..., None], np.float32).clip(0, 1)
+
+
+def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], title: str, caption: str) -> Image.Image:
+    """Contact sheet of one photograph and its masks.
+
+    Args:
+        photo: the square that the model sees, at any resolution; see :func:`display_crop`.
+        masks: (N, h, w) in [0, 1], summing to one over N; resized to the tiles.
+        mean: the data set's mean colour, three numbers in [0, 1].
+        title: the sheet's title, as a rule the file's name.
+        caption: one line below it, as a rule the model's name.
+    """
+    slots = len(masks)
+    grid = _MARGIN + _LARGE + _GAP + _COLUMN_GAP
+    width = grid + slots * (_TILE + _COLUMN_GAP) - _COLUMN_GAP + _MARGIN
+    height = _MARGIN + _TITLE + 3 * (_HEADING + _TILE) + 2 * _GAP + _FOOTER + _MARGIN
+    page = _Page(width, height)
+    page.text((_MARGIN, _MARGIN - 8), title, 26)
+    page.text((_MARGIN, _MARGIN + 28), caption, 15, _FAINT)
+
+    top = _MARGIN + _TITLE
+    large = _pixels(photo, _LARGE)
+    page.tile((_MARGIN, top), "The photograph, as the model sees it", large)
+    below = top + _HEADING + _LARGE + _GAP
+    painted = composite(large, resize_masks(masks, _LARGE))
+    page.tile((_MARGIN, below), "All masks, each in its colour", painted)
+
+    small, weights = _pixels(photo, _TILE), resize_masks(masks, _TILE)
+    paper = np.ones_like(small)
+    row = _HEADING + _TILE + _GAP
+    for k, (weight, percent) in enumerate(zip(weights, area_percentages(masks), strict=True)):
+        x = grid + k * (_TILE + _COLUMN_GAP)
+        heading = f"Mask {k + 1}, {percent} % of the area"
+        page.tile((x, top), heading, cut_out(paper, weight, _rgb(k)), _colour(k))
+        page.tile((x, top + row), _SEEN if k == 0 else "", cut_out(small, weight, mean))
+        # On white, not on the mean colour: this row is for the reader, no network is given it.
+        page.tile((x, top + 2 * row), _HIDDEN if k == 0 else "", cut_out(small, 1 - weight, (1, 1, 1)))
+    for line, note in enumerate(_NOTES):
+        page.text((_MARGIN, height - _MARGIN - 20 * (len(_NOTES) - line) + 10), note, 13, _FAINT)
+    return page.image
+
+
+class _Page:
+    """A light sheet to set tiles and text on."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width, height), _GROUND)
+        self.draw = ImageDraw.Draw(self.image)
+
+    def text(self, at: tuple[int, int], text: str, size: int, ink: str = _INK) -> None:
+        """Set one line, its top left at ``at``, cut in the middle if the page is too narrow for it."""
+        font = ImageFont.load_default(size=size)
+        text = _printable(text)
+        room = self.image.width - at[0] - _MARGIN
+        keep = len(text)
+        shown = text
+        while font.getlength(shown) > room and keep > 2:
+            keep -= 1
+            shown = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
+        self.draw.text(at, shown, fill=ink, font=font)
+
+    def tile(self, at: tuple[int, int], heading: str, pixels: Floats, swatch: str | None = None) -> None:
+        """Set a picture (H, W, 3) with its heading above it, and before that a swatch of its colour."""
+        x, y = at
+        indent = 0
+        if swatch is not None:
+            self.draw.rounded_rectangle((x, y + 3, x + 12, y + 15), radius=3, fill=swatch)
+            indent = 20
+        self.text((x + indent, y), heading, 15)
+        y += _HEADING
+        picture = Image.fromarray((pixels * 255).round().clip(0, 255).astype(np.uint8))
+        self.image.paste(picture, (x, y))
+        self.draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_LINE)
+
+
+def _colour(slot: int) -> str:
+    return _COLOURS[slot % len(_COLOURS)]
+
+
+def _rgb(slot: int) -> Floats:
+    colour = _colour(slot)
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)], np.float32)
+
+
+def _pixels(photo: Image.Image, size: int) -> Floats:
+    square = photo.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+    return np.asarray(np.asarray(square, np.float32) / 255, np.float32)
+
+
+def _printable(text: str) -> str:
+    """Drop accents and replace what Pillow's built-in font cannot draw, which it would show as boxes."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(c if c.isascii() or c in "·…" else "?" for c in plain)
+
+
+def _root(source: PathLike | Sequence[PathLike], paths: Sequence[Path]) -> Path:
+    """Folder below which the images' own sub-folders are kept."""
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        return _absolute(Path(source))
+    return Path(os.path.commonpath([_absolute(path).parent for path in paths]))
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolve(): a linked photograph keeps the name and the folder that the user sees.
+    return Path(os.path.normpath(Path.cwd() / path))
+
+
+def _targets(paths: Sequence[Path], root: Path, out_dir: Path) -> list[Path]:
+    """One picture's path for each image; no two alike, on a file system that ignores case either."""
+    taken: set[str] = set()
+    targets = []
+    for path in paths:
+        first = name = _absolute(path).relative_to(root).with_suffix("")
+        copy = 1
+        while str(name).lower() in taken:
+            copy += 1
+            name = first.with_name(f"{first.name}-{copy}")
+        taken.add(str(name).lower())
+        targets.append(out_dir / name.with_name(name.name + ".png"))
+    overwritten = {_absolute(path) for path in paths} & {_absolute(target) for target in targets}
+    if overwritten:
+        raise ConfigError(
+            f"The mask picture would overwrite the image {min(overwritten)}; choose another output folder."
+        )
+    return targets

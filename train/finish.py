@@ -1,0 +1,59 @@
+"""From the end of a run to a model folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from adios_zoo.encoder import feature_width
+from adios_zoo.masker import default_blocks
+from adios_zoo.model import AdiosModel
+from adios_zoo.model_card import Card, MaskerFacts
+
+from .game import Game
+from .recipe import Recipe
+
+
+def write_model(folder: Path, game: Game, recipe: Recipe, *, images: int, data: str, seconds: float) -> AdiosModel:
+    """Write encoder and masker of ``game`` as a model folder with the card that the run gives."""
+    model = AdiosModel(
+        card_of_run(recipe, images=images, data=data, seconds=seconds, width=feature_width(game.encoder))
+    )
+    model.encoder.load_state_dict(game.encoder.state_dict())
+    model.masker.load_state_dict(game.masker.state_dict())
+    model.save_pretrained(folder)
+    return model
+
+
+def card_of_run(recipe: Recipe, *, images: int, data: str, seconds: float, width: int) -> Card:
+    """The card of a finished run, which knows no figures yet."""
+    architecture, method = recipe.encoder.architecture, recipe.game.method
+    m = recipe.masker
+    blocks = m.blocks if m.blocks is not None else default_blocks(m.image_size)
+    return Card(
+        name=f"{architecture}_{recipe.set}_{method}",
+        summary=f"{architecture} ({width} features) and masker, ADIOS with {method}, trained on {recipe.set}.",
+        architecture=architecture,
+        model_args=recipe.encoder.model_args,
+        set=recipe.set,
+        method=method,
+        mask_use=recipe.game.mask_use,
+        input_size=recipe.image_size,
+        crop_pct=1.0,
+        crop_mode="center",
+        interpolation="bilinear",
+        mean=recipe.mean,
+        std=recipe.std,
+        masker=MaskerFacts(m.image_size, m.slots, m.base_channels, m.norm, blocks),
+        license="of the data it was trained on; not decided here",
+        recipe=recipe.to_dict(),
+        training={
+            "images": images,
+            "epochs": recipe.epochs,
+            "hours": round(seconds / 3600, 2),
+            "seed": recipe.seed,
+            "data": data,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        },
+    )
