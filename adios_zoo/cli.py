@@ -144,15 +144,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({name: registry.card(name).to_dict() for name in names}, indent=2))
         return 0
-    rows = [("name", "encoder", "pixels", "masks", "where")]
-    for name in names:
-        card = registry.card(name)
-        where = {"bundled": "in the package", "release": "authors' release", "local": ""}[card.origin]
-        also = "" if name == card.name else f" (= {card.name})"
-        rows.append((name + also, card.architecture, str(card.input_size), str(card.masker.slots), where))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(registry.table(names))
     return 0
 
 

@@ -220,9 +220,7 @@ def readme_of(card: Card) -> str:
     ]
     lines += [f"- Source: {card.source}"] if card.source else []
     lines += [f"- Training, {key}: {value}" for key, value in card.training.items()]
-    if card.figures:
-        lines += ["", "| figure | value | command |", "|---|---|---|"]
-        lines += [f"| {f.name} | {f.value:g} {f.unit} | `{f.command}` |" for f in card.figures]
+    lines += ["", figures_table(card)] if card.figures else []
     lines += [
         "",
         "```python",
@@ -234,3 +232,9 @@ def readme_of(card: Card) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def figures_table(card: Card) -> str:
+    """The card's figures as a Markdown table, each beside its command."""
+    rows = [f"| {f.name} | {f.value:g} {f.unit} | `{f.command}` |" for f in card.figures]
+    return "\n".join(["| figure | value | command |", "|---|---|---|", *rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -46,3 +47,15 @@ def card(name: str) -> Card:
 def bundled_folder(card: Card) -> Path | None:
     """Where the weights that ship in the package lie; ``None`` if these do not."""
     return _PACKAGE / "weights" / card.name if card.origin == "bundled" else None
+
+
+def table(names: Iterable[str]) -> str:
+    """The models ``names`` as lines of text, a header first."""
+    rows = [("name", "encoder", "pixels", "masks", "weights")]
+    for name in names:
+        found = card(name)
+        also = "" if name == found.name else f" (= {found.name})"
+        rows.append((name + also, found.architecture, str(found.input_size), str(found.masker.slots), found.origin))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

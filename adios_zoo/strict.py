@@ -68,6 +68,7 @@ def _dataclass(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(kind)}
     hints = get_type_hints(kind)
     prefix = f"{where}." if where else ""
+    known = len(mistakes)
     for key in data:
         if key not in fields:
             close = difflib.get_close_matches(str(key), list(fields), n=1)
@@ -79,10 +80,10 @@ def _dataclass(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
             values[name] = _value(hints[name], data[name], prefix + name, mistakes)
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             mistakes.append(f"{prefix}{name} is missing.")
+    if len(mistakes) > known:
+        return None
     try:
         return kind(**values)
-    except TypeError:
-        return None  # a missing key, listed above
     except ValueError as problem:
         mistakes.append(f"{where or 'the whole'}: {problem}")
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adios_zoo import writers
+from adios_zoo import files, writers
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.writers import open_writer, read_features
 
@@ -86,7 +86,7 @@ def test_full_disk_and_forbidden_folder(path: Path, monkeypatch: pytest.MonkeyPa
     def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(writers.os, "fsync", refuse)
+    monkeypatch.setattr(files.os, "fsync", refuse)
     with pytest.raises(DataError, match=says):
         fill(path)
     assert not list(path.parent.iterdir())

@@ -48,7 +48,7 @@ def test_closure_gives_its_loss() -> None:
     def closure() -> float:
         loss = (weight**2).sum()
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     assert optimiser.step(closure) == 4.0
     assert (weight < 1).all()

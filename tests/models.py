@@ -1,0 +1,39 @@
+"""Small models for tests: a card that no zoo has, weights drawn from a seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from adios_zoo.model import AdiosModel
+from adios_zoo.model_card import Card, MaskerFacts
+
+
+def small_card(**changes: object) -> Card:
+    card = Card(
+        name="test_resnet_shapes_simclr",
+        summary="A small model for tests.",
+        architecture="test_resnet",
+        set="shapes",
+        method="simclr",
+        mask_use="all",
+        input_size=32,
+        crop_pct=0.8,
+        crop_mode="center",
+        interpolation="bilinear",
+        mean=(0.5, 0.4, 0.3),
+        std=(0.2, 0.25, 0.3),
+        masker=MaskerFacts(image_size=32, slots=3, base_channels=8, norm="gn", blocks=4),
+        license="none",
+    )
+    return card.replace(**changes)
+
+
+def small_model(**changes: object) -> AdiosModel:
+    torch.manual_seed(0)
+    return AdiosModel(small_card(**changes))
+
+
+def saved_model(folder: Path, **changes: object) -> Path:
+    return small_model(**changes).save_pretrained(folder)

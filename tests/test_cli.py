@@ -1,0 +1,144 @@
+"""The command line: what it prints, what it answers, one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import adios_zoo
+from adios_zoo.cli import main
+from tests.models import saved_model
+from tests.train.small import write_images
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("b", "a", "c"):
+        Image.effect_noise((50, 40), 60).convert("RGB").save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(saved_model(tmp_path / "model"))
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "resnet18_*"]) == 0
+    out = capsys.readouterr().out
+    assert "resnet18_in100 (= resnet18_in100_byol)" in out
+    assert "vit_tiny" not in out
+    assert main(["list", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == set(adios_zoo.list_models())
+
+
+def test_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "resnet18_tin200"]) == 0
+    out = capsys.readouterr().out
+    assert "architecture: resnet18" in out
+    assert "adios evaluate knn" in out
+    assert main(["show", "resnet18_tin200", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "resnet18_tin200_simclr"
+
+
+def test_extract(photos: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "f.parquet"
+    assert main(["extract", str(photos), "-o", str(out), "--model", model, "--quiet"]) == 0
+    table = pq.read_table(out)
+    assert [Path(p).name for p in table["path"].to_pylist()] == ["a.png", "b.png", "c.png"]
+    assert np.isfinite(np.stack(table["feature"].to_numpy())).all()
+
+
+def test_extract_with_a_broken_file(
+    photos: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "aa.jpg").write_bytes(b"")
+    arguments = ["extract", str(photos), "-o", str(tmp_path / "f.csv"), "--model", model, "--quiet"]
+    assert main(arguments) == 1
+    assert "aa.jpg: the file is empty" in capsys.readouterr().err
+    assert main([*arguments, "--skip-bad"]) == 0
+    assert "aa.jpg" in (tmp_path / "f.csv.failed.csv").read_text()
+
+
+def test_masks(photos: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "masks"
+    assert main(["masks", str(photos), "-o", str(out), "--model", model, "--npy", "--quiet"]) == 0
+    assert sorted(p.name for p in out.glob("*.png")) == ["a.png", "b.png", "c.png"]
+    masks = np.load(out / "a.npy")
+    assert masks.shape == (3, 32, 32)
+    assert np.abs(masks.sum(0) - 1).max() < 1e-5
+
+
+def test_masks_with_a_broken_file(photos: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "aa.jpg").write_bytes(b"no image")
+    assert main(["masks", str(photos), "-o", str(tmp_path / "masks"), "--model", model, "--quiet"]) == 1
+    assert "aa.jpg" in capsys.readouterr().err
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 3
+
+
+def test_pretrain_and_knn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_images(tmp_path / "data.parquet")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "set: shapes\nepochs: 1\nbatch_size: 16\nimage_size: 32\nencoder: {architecture: test_resnet}\n"
+        "masker: {image_size: 32, slots: 3, base_channels: 8}\n"
+    )
+    run = tmp_path / "run"
+    assert main(["pretrain", str(recipe), "game.temperature=0.5", "--data", source, "-o", str(run), "--quiet"]) == 0
+    assert json.loads((run / "recipe.json").read_text())["game"]["temperature"] == 0.5
+    figures = tmp_path / "knn.json"
+    knn = ["evaluate", "knn", "--model", str(run / "model"), "--train", source, "--test", source, "--quiet"]
+    assert main([*knn, "-k", "1", "--json", str(figures)]) == 0
+    result = json.loads(figures.read_text())
+    assert result["acc1"] == 100.0  # each image is its own nearest neighbour
+    assert result["train"]["images"] == 48
+    assert "100.00 %" in capsys.readouterr().out
+    assert main([*knn, "--random", "--seed", "3"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["show", "resnet19_in100"], 2, "did you mean"),
+        (["extract", "nowhere", "-o", "f.parquet"], 1, "no such file or folder"),
+        (["extract", ".", "-o", "f.txt"], 1, "no image files"),
+        (["pretrain", "nothing", "--data", "parquet:x", "-o", "r"], 2, "no recipe named"),
+        (["extract", ".", "-o", "f.npy", "--precision", "int8"], 1, "int8"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "qq", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_usage_is_argparses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["extract"])
+    assert caught.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate"])
+    assert caught.value.code == 2
