@@ -16,7 +16,7 @@ import adios_zoo
 from adios_zoo.encoder import create_encoder, feature_width
 from adios_zoo.errors import BackendError, CardError, ConfigError, IntegrityError, UnknownModelError
 from adios_zoo.model import AdiosModel, load_model
-from tests.models import saved_model, small_card, small_model
+from tests.models import saved_model, small_model
 
 
 def test_saved_and_loaded_again(tmp_path: Path) -> None:
