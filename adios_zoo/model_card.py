@@ -80,6 +80,7 @@ class Card:
         aliases: further names in the zoo.
         model_args: for timm's constructor.
         source: address of the weights, if they are published elsewhere.
+        archive: facts of the file at that address, as far as they are known; checked when it is fetched.
         paper: address of the paper.
         recipe: settings of the training.
         training: what the training took: images, hours, seed, machine.
@@ -105,6 +106,7 @@ class Card:
     aliases: tuple[str, ...] = ()
     model_args: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
+    archive: FileFacts | None = None
     paper: str = "https://arxiv.org/abs/2201.13100"
     recipe: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
