@@ -106,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", type=Path, help="write the figures and all settings to this file")
     _add_quiet(sub)
 
+    sub = command("export", _export, "Write ONNX files of a model, compared with torch.")
+    sub.add_argument("model", help="name, model folder or local-dir:PATH")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="model folder; made if absent")
+
+    sub = command("verify", _verify, "Prove that a model is what its card says, in every backend present.")
+    sub.add_argument("model", help="name, model folder or local-dir:PATH")
+
     sub = command("demo", _demo, "Features, neighbours and masks of sample photographs, without a network.")
     sub.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder for the pictures; default: demo")
     _add_model(sub)
@@ -239,6 +246,26 @@ def _knn(options: argparse.Namespace) -> int:
 
         write_text(options.json, json.dumps(result, indent=2) + "\n")
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from adios_zoo.export.to_onnx import FOLDER, export
+
+    for name, difference in export(options.model, options.output).items():
+        print(f"{options.output / FOLDER / name}.onnx: largest difference from torch {difference:.1e}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from adios_zoo.export.verify import verify
+
+    checks = verify(options.model)
+    for check in checks:
+        verdict = {True: "pass", False: "FAIL", None: "skip"}[check.passed]
+        print(f"{verdict}  {check.what}: {check.note}")
+    failed = [check for check in checks if check.passed is False]
+    print(f"{options.model}: {f'{len(failed)} of {len(checks)} checks failed' if failed else 'verified'}")
+    return 1 if failed else 0
 
 
 def _demo(options: argparse.Namespace) -> int:

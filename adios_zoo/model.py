@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -97,10 +98,7 @@ class AdiosModel(nn.Module):
         # The folder's own weights, not the possibly more precise ones in memory, give the golden values.
         stored = self.card.replace(origin="local", files={})
         write_tensors(out / GOLDEN, golden(_with_weights(AdiosModel(stored), out)))
-        files = {name: facts_of(out / name) for name in (ENCODER, MASKER, GOLDEN)}
-        card = stored.replace(files=files)
-        write_text(out / README, readme_of(card))
-        write_text(out / CONFIG, json.dumps(config_of(card), indent=2) + "\n")
+        write_card(stored, out, also=[out / name for name in (ENCODER, MASKER, GOLDEN)])
         return out
 
     @classmethod
@@ -144,6 +142,24 @@ def golden(model: AdiosModel) -> dict[str, Tensor]:
     x = torch.stack([waves, waves.flip(0, 2) * 1.5])
     with torch.inference_mode():
         return {"pixel_values": x, "features": model(x), "masks": model.masks(x)}
+
+
+def write_card(card: Card, folder: Path, *, also: Iterable[Path] = ()) -> Card:
+    """Write ``config.json`` and ``README.md`` of a model folder.
+
+    Args:
+        card: facts of the model.
+        folder: of the model.
+        also: files of the folder whose facts the card gets, beside those that it has.
+
+    Returns:
+        The card with the files' facts.
+    """
+    facts = {path.relative_to(folder).as_posix(): facts_of(path) for path in also}
+    card = card.replace(files={**card.files, **facts})
+    write_text(folder / README, readme_of(card))
+    write_text(folder / CONFIG, json.dumps(config_of(card), indent=2) + "\n")
+    return card
 
 
 def facts_of(path: Path) -> FileFacts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -116,8 +117,8 @@ class Card:
     def __post_init__(self) -> None:
         """Refuse facts that no model has; what was wrong is listed with the mistakes of the types."""
         for name in self.files:
-            if name in ("", ".", "..") or "/" in name or "\\" in name:
-                raise ValueError(f"files: {name!r} is not a plain file name.")
+            if not re.fullmatch(r"(onnx/)?[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+                raise ValueError(f"files: {name!r} is not a plain file name, in the folder or in its onnx/.")
         if not 0 < self.input_size <= 4096 or not 0 < self.crop_pct <= 1:
             raise ValueError("input_size must be from 1 to 4096 and crop_pct above 0, at most 1.")
         if not 0 < self.masker.slots <= 64 or not 0 < self.masker.base_channels <= 1024:

@@ -1,0 +1,115 @@
+"""ONNX files: the same numbers as torch, the card inside, and a verifier that notices a wrong graph."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from adios_zoo.export.compare import photographs, session, worst_difference
+from adios_zoo.export.to_onnx import BATCHES, check_graph, export, export_graph, graphs
+from PIL import Image
+
+from adios_zoo.errors import BackendError, IntegrityError
+from adios_zoo.images import read_image
+from adios_zoo.model import load_model
+from adios_zoo.model_card import card_of_folder
+from tests.models import small_model
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    source = small_model().save_pretrained(folder / "source")
+    differences = export(source, folder / "model")
+    assert set(differences) == {"encoder", "masker", "encoder_uint8"}
+    assert all(0 <= d < 1e-4 for d in differences.values())
+    return folder / "model"
+
+
+@pytest.mark.parametrize("batch", [*BATCHES, 5])
+def test_encoder_and_masker(exported: Path, batch: int) -> None:
+    model = load_model(exported)
+    x = photographs(batch, (3, 32, 32), torch.float32)
+    runtime = session((exported / "onnx" / "encoder.onnx").read_bytes())
+    features, dense = runtime.run(["features", "dense"], {"pixel_values": x.numpy()})
+    masks = session((exported / "onnx" / "masker.onnx").read_bytes()).run(["masks"], {"pixel_values": x.numpy()})[0]
+    with torch.inference_mode():
+        assert worst_difference(model(x).numpy(), features) < 1e-4
+        assert worst_difference(model.forward_features(x).numpy(), dense) < 1e-4
+        assert worst_difference(model.masks(x).numpy(), masks) < 1e-4
+
+
+@pytest.mark.parametrize("size", [(40, 40), (61, 90), (133, 47)])
+def test_bytes_of_any_size_go_in(exported: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    model = load_model(exported)
+    pixels = photographs(2, (*size, 3), torch.uint8).numpy()
+    runtime = session((exported / "onnx" / "encoder_uint8.onnx").read_bytes())
+    features = runtime.run(["features"], {"image": pixels})[0]
+    for row, image in zip(features, pixels, strict=True):
+        Image.fromarray(image).save(tmp_path / "a.png")
+        with torch.inference_mode():
+            plain = model(model.transform(read_image(tmp_path / "a.png"))[None])[0].numpy()
+        cosine = float(row @ plain / np.linalg.norm(row) / np.linalg.norm(plain))
+        assert cosine > 0.999
+
+
+def test_the_files_say_what_they_are(exported: Path) -> None:
+    card = card_of_folder(exported)
+    assert {"onnx/encoder.onnx", "onnx/masker.onnx", "onnx/encoder_uint8.onnx"} < set(card.files)
+    for path in (exported / "onnx").iterdir():
+        model = onnx.load(path)
+        metadata = {p.key: p.value for p in model.metadata_props}
+        assert json.loads(metadata["adios.card"])["name"] == card.name
+        assert model.opset_import[0].version == 18
+        assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert not list(exported.rglob("*.data"))
+
+
+def test_a_wrong_graph_is_noticed_and_not_written(exported: Path, tmp_path: Path) -> None:
+    right, wrong = graphs(small_model())["encoder"], graphs(small_model())["encoder"]
+    with torch.no_grad():
+        next(p for p in wrong.module.parameters() if p.ndim == 4)[0] *= 1.05
+    data = (exported / "onnx" / "encoder.onnx").read_bytes()
+    assert check_graph(right, data) < 1e-4
+    with pytest.raises(IntegrityError, match="features differ"):
+        check_graph(wrong, data)
+
+    class Random(torch.nn.Module):
+        """Gives another result at every call, so that no export of it can be right."""
+
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return pixel_values.mean(dim=(2, 3)) + torch.rand(1)
+
+    with pytest.raises((IntegrityError, BackendError)):
+        export_graph(replace(right, module=Random(), outputs=("features",)), tmp_path / "a.onnx", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_torch_cannot_export_is_one_sentence(tmp_path: Path) -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+            return pixel_values if float(pixel_values.sum()) > 0 else -pixel_values
+
+    graph = replace(graphs(small_model())["masker"], module=Branching())
+    with pytest.raises(BackendError, match="cannot export Branching") as caught:
+        export_graph(graph, tmp_path / "a.onnx", {})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", "test_convnext"])
+def test_other_architectures(tmp_path: Path, architecture: str) -> None:
+    size = 160 if architecture == "test_vit" else 32
+    model = small_model(architecture=architecture, input_size=size)
+    assert export_graph(graphs(model)["encoder"], tmp_path / "encoder.onnx", {}) < 1e-4
+
+
+def test_differences() -> None:
+    a = np.array([1.0, -4.0])
+    assert worst_difference(a, a + np.array([0.0, 0.4])) == pytest.approx(0.1)
+    assert worst_difference(a, a[:1]) == float("inf")
+    assert worst_difference(a, np.array([np.nan, 0])) == float("inf")
