@@ -42,19 +42,24 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     """Normalised-temperature cross-entropy of two views (B, P) each: a scalar.
 
     Row i of ``z1`` and row i of ``z2`` are the two views of one image and so each other's positive; the other
-    2B - 2 rows are negatives.  In float32 whatever the input, with the diagonal left out before the softmax.
+    2B - 2 rows are negatives.  In float32 at least, with the diagonal left out before the softmax.
     """
-    z = F.normalize(torch.cat([z1, z2]).float(), dim=1)
+    z = F.normalize(_wide(torch.cat([z1, z2])), dim=1)
     logits = z @ z.T / temperature
     rows = torch.arange(len(z), device=z.device)
     logits = logits.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
     return F.cross_entropy(logits, (rows + len(z1)) % len(z))
 
 
+def _wide(x: Tensor) -> Tensor:
+    # Exponentials and norms lose too much in half precision.
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def _cosine(a: Tensor | None, b: Tensor | None) -> Tensor:
     if a is None or b is None:
         raise ConfigError("This loss needs a predictor (and BYOL momentum networks): the game has none.")
-    return F.cosine_similarity(a.float(), b.detach().float()).mean()
+    return F.cosine_similarity(_wide(a), _wide(b.detach())).mean()
 
 
 def simclr_loss(clean: Views, masked: Views, *, temperature: float) -> Tensor:
