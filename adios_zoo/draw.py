@@ -119,23 +119,18 @@ def crop_box(width: int, height: int, card: Card) -> tuple[float, float, float, 
     """Part of a photograph that the model sees: (left, top, right, bottom) in the photograph's pixels.
 
     This is timm's evaluation transform read backwards.  With s = floor(input_size / crop_pct), the photograph
-    is resized and its central square of input_size pixels is taken; resized to s x s in crop mode ``squash``,
-    to a longer side of s in ``border`` (the box then reaches beyond the photograph), and to a shorter side of
-    s in ``center``.
+    is resized, to s x s in crop mode ``squash`` and to a shorter side of s in ``center``, and its central square
+    of input_size pixels is taken.
     """
     scaled = math.floor(card.input_size / card.crop_pct)
     if card.crop_mode == "squash":
         resized = (scaled, scaled)
-    elif card.crop_mode == "border":
-        longer = max(width, height) / scaled
-        resized = (max(round(width / longer), 1), max(round(height / longer), 1))
     else:
         shorter = min(width, height)
         resized = (int(scaled * width / shorter), int(scaled * height / shorter))
     edges = []
     for pixels, side in zip((width, height), resized, strict=True):
-        spare = side - card.input_size
-        start = round(spare / 2) if spare >= 0 else -(-spare // 2)
+        start = round((side - card.input_size) / 2)
         edges.append((start * pixels / side, (start + card.input_size) * pixels / side))
     (left, right), (top, bottom) = edges
     return left, top, right, bottom
@@ -143,16 +138,8 @@ def crop_box(width: int, height: int, card: Card) -> tuple[float, float, float, 
 
 def display_crop(image: Image.Image, card: Card, size: int) -> Image.Image:
     """What the model sees of ``image``, cut from the photograph itself: RGB, ``size`` x ``size`` pixels."""
-    left, top, right, bottom = crop_box(image.width, image.height, card)
-    seen = (max(left, 0.0), max(top, 0.0), min(right, image.width), min(bottom, image.height))
-    x0, x1 = (round((x - left) / (right - left) * size) for x in (seen[0], seen[2]))
-    y0, y1 = (round((y - top) / (bottom - top) * size) for y in (seen[1], seen[3]))
-    # Where the box leaves the photograph, timm pads with the mean colour (border) and torchvision with black.
-    fill = tuple(round(255 * v) for v in card.mean) if card.crop_mode == "border" else (0, 0, 0)
-    crop = Image.new("RGB", (size, size), fill)
-    part = (max(x1 - x0, 1), max(y1 - y0, 1))
-    crop.paste(image.convert("RGB").resize(part, Image.Resampling.LANCZOS, box=seen), (x0, y0))
-    return crop
+    box = crop_box(image.width, image.height, card)
+    return image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS, box=box)
 
 
 def resize_masks(masks: Floats, size: int) -> Floats:

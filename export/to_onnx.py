@@ -74,9 +74,9 @@ class FromBytes(nn.Module):
         """(B, H, W, 3) uint8 -> (B, D)."""
         x = image.permute(0, 3, 1, 2).float()
         height, width = image.shape[1], image.shape[2]
-        if self.squash:
-            rows = columns = self.scaled
-        else:
+        rows: int | torch.SymInt = self.scaled
+        columns: int | torch.SymInt = self.scaled
+        if not self.squash:
             shorter = torch.sym_min(height, width)
             rows, columns = self.scaled * height // shorter, self.scaled * width // shorter
         x = F.interpolate(x, (rows, columns), mode=self.interpolation, antialias=True).clamp(0, 255)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
+from adios_zoo import __version__
 from adios_zoo.encoder import feature_width
 from adios_zoo.masker import default_blocks
 from adios_zoo.model import AdiosModel
@@ -55,5 +57,19 @@ def card_of_run(recipe: Recipe, *, images: int, data: str, seconds: float, width
             "seed": recipe.seed,
             "data": data,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "code": code_version(),
         },
     )
+
+
+def code_version() -> str:
+    """Version of this package, with the commit if it runs from a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return f"adios-zoo {__version__}"
+    git = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return f"adios-zoo {__version__}"
+    return f"adios-zoo {__version__}, commit {commit}"

@@ -1,0 +1,129 @@
+"""``adios verify``: what is whole passes, whatever is changed fails, with the right exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from adios_zoo.export.to_onnx import export
+from adios_zoo.export.verify import verify
+from safetensors.torch import load_file, save_file
+
+from adios_zoo.cli import main
+from adios_zoo.model import facts_of
+from tests.models import small_model
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verify") / "model"
+    small_model().save_pretrained(folder)
+    export(folder, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "model"))
+
+
+def test_a_whole_folder(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checks = {c.what: c.passed for c in verify(whole)}
+    assert all(checks.values())
+    backends = {"torch, golden features", "torch, golden masks"}
+    backends |= {f"ONNX Runtime, {name}.onnx" for name in ("encoder", "masker", "encoder_uint8")}
+    assert backends < set(checks)
+    assert main(["verify", str(whole)]) == 0
+    assert "largest difference" in capsys.readouterr().out
+
+
+def test_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "resnet18_tin200"]) == 0
+    assert "verified" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "masker.safetensors", "golden.safetensors", "onnx/encoder.onnx"])
+def test_one_flipped_byte(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    assert main(["verify", str(folder)]) == 1
+    assert f"FAIL  {name}: length or SHA-256 differ" in capsys.readouterr().out
+
+
+def restate(folder: Path, *names: str) -> None:
+    """Put the changed files' hashes on the card, as a forger would."""
+    config = json.loads((folder / "config.json").read_text())
+    for name in names:
+        facts = facts_of(folder / name)
+        config["adios"]["files"][name] = {"bytes": facts.bytes, "sha256": facts.sha256}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def convolution(tensors: dict[str, torch.Tensor]) -> str:
+    return next(name for name, value in tensors.items() if value.ndim == 4)
+
+
+def other_weights(folder: Path) -> str:
+    tensors = load_file(folder / "model.safetensors")
+    tensors[convolution(tensors)][0] *= 1.2
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    restate(folder, "model.safetensors")
+    return "golden features"
+
+
+def other_masks(folder: Path) -> str:
+    tensors = load_file(folder / "golden.safetensors")
+    tensors["masks"] = torch.rand_like(tensors["masks"])
+    save_file(tensors, folder / "golden.safetensors")
+    restate(folder, "golden.safetensors")
+    return "golden masks"
+
+
+def swapped_onnx(folder: Path) -> str:
+    shutil.copy(folder / "onnx" / "masker.onnx", folder / "onnx" / "encoder.onnx")
+    restate(folder, "onnx/encoder.onnx")
+    return "encoder.onnx"
+
+
+def no_onnx(folder: Path) -> str:
+    (folder / "onnx" / "encoder.onnx").write_bytes(b"no graph")
+    restate(folder, "onnx/encoder.onnx")
+    return "encoder.onnx"
+
+
+def no_golden(folder: Path) -> str:
+    (folder / "golden.safetensors").unlink()
+    return "golden values"
+
+
+def no_hashes(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    config["adios"]["files"] = {}
+    (folder / "config.json").write_text(json.dumps(config))
+    return "hashes"
+
+
+@pytest.mark.parametrize("change", [other_weights, other_masks, swapped_onnx, no_onnx, no_golden, no_hashes])
+def test_changes_with_hashes_to_match(folder: Path, change: Callable[[Path], str]) -> None:
+    what = change(folder)
+    failed = [check.what for check in verify(folder) if check.passed is False]
+    assert any(what in name for name in failed)
+
+
+def test_a_missing_tensor_is_the_loads_failure(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop(convolution(tensors))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    restate(folder, "model.safetensors")
+    (load,) = [check for check in verify(folder) if check.what == "load"]
+    assert load.passed is False
+
+
+def test_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "not a model folder" in capsys.readouterr().err
