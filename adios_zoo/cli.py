@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("images", nargs="+", help="image files, folders, glob patterns, or .txt lists of paths")
     sub.add_argument("-o", "--output", type=Path, required=True, help="features.parquet, .npy or .csv")
     _add_model(sub)
+    sub.add_argument("--backend", default="torch", help="torch (default), or onnx for a folder of `adios export`")
     sub.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
     sub.add_argument("--precision", default="fp32", help="fp32 (default), bf16 or fp16")
     sub.add_argument("--batch-size", type=_count_or_auto, default="auto", help="images a batch; default: auto")
@@ -113,6 +114,24 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("verify", _verify, "Prove that a model is what its card says, in every backend present.")
     sub.add_argument("model", help="name, model folder or local-dir:PATH")
 
+    sub = command("convert", _convert, "Turn a release of the authors into a model folder.")
+    sub.add_argument("release", type=Path, help="the published .zip, or the folder that it unpacks to")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="model folder; absent or empty")
+    sub.add_argument("--heads", action="store_true", help="write projector and predictor too")
+
+    sub = command("publish", _publish, "Put a model folder on the Hugging Face Hub.")
+    sub.add_argument("folder", type=Path, help="model folder")
+    sub.add_argument("--repo", required=True, metavar="ORG/NAME", help="made if it is not there")
+    sub.add_argument("--private", action="store_true", help="make it a private one")
+    sub.add_argument("--revision", help="branch that takes the commit; default: the main one")
+    sub.add_argument("--message", default="Upload an ADIOS model", help="of the commit")
+    sub.add_argument("--dry-run", action="store_true", help="only show what would go")
+
+    sub = command("cache", _cache, "List or remove the models that were fetched.")
+    sub.add_argument("action", nargs="?", choices=["list", "remove"], default="list", help="default: list")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="what to remove")
+    sub.add_argument("--all", action="store_true", help="remove everything")
+
     sub = command("demo", _demo, "Features, neighbours and masks of sample photographs, without a network.")
     sub.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder for the pictures; default: demo")
     _add_model(sub)
@@ -123,7 +142,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help=f"name, model folder or local-dir:PATH; default: {DEFAULT_MODEL}",
+        help=f"name, model folder, local-dir:PATH or hf-hub:ORG/REPO; default: {DEFAULT_MODEL}",
     )
 
 
@@ -180,6 +199,7 @@ def _extract(options: argparse.Namespace) -> int:
 
     extractor = FeatureExtractor(
         options.model,
+        backend=options.backend,
         device=options.device,
         precision=options.precision,
         batch_size=options.batch_size,
@@ -266,6 +286,45 @@ def _verify(options: argparse.Namespace) -> int:
     failed = [check for check in checks if check.passed is False]
     print(f"{options.model}: {f'{len(failed)} of {len(checks)} checks failed' if failed else 'verified'}")
     return 1 if failed else 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from adios_zoo.official import convert
+
+    card = convert(options.release, options.output, heads=options.heads)
+    print(f"{card.name}: {options.output}")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from adios_zoo.publish import publish
+
+    done = publish(
+        options.folder,
+        options.repo,
+        private=options.private,
+        revision=options.revision,
+        dry_run=options.dry_run,
+        message=options.message,
+    )
+    for name, size in done.files.items():
+        print(f"{size:>12}  {name}")
+    print(done.address or f"Nothing was sent; without --dry-run these go to {done.repo} in one commit.")
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from adios_zoo import cache
+    from adios_zoo.errors import ConfigError
+
+    if options.action == "list":
+        print(cache.table())
+        return 0
+    if bool(options.names) == options.all:
+        raise ConfigError("Say what to remove: `adios cache remove NAME ...`, or --all.")
+    for entry in cache.remove(options.names or [e.name for e in cache.entries()]):
+        print(f"removed {entry.path}")
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -12,33 +12,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
 from tqdm import tqdm
 
+from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.files import replacing
 from adios_zoo.images import ImageError, ImageRef, Images, open_images
-from adios_zoo.writers import csv_lines, open_writer
+from adios_zoo.writers import Features, csv_lines, open_writer
 
-Features: TypeAlias = "NDArray[np.float32]"
+if TYPE_CHECKING:
+    from torch import nn
 
-# What autocast really does on each device; asked for anything else it would fall back to float32 in silence.
-_PRECISIONS: dict[str, dict[str, torch.dtype]] = {
-    "cuda": {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16},
-    "mps": {"fp32": torch.float32, "fp16": torch.float16},
-    "cpu": {"fp32": torch.float32, "bf16": torch.bfloat16},
-}
-_AUTO_BATCH = {"cuda": 256, "mps": 64, "cpu": 32}
 _MOST_AUTO_WORKERS = 16
 
 
@@ -65,15 +56,31 @@ class ExtractionReport:
         return 1 if self.failures and not self.skip_bad else 0
 
 
+class Backend(Protocol):
+    """An encoder as the extractor drives it; ``torch_backend.py`` and ``runtime.py`` have one each."""
+
+    name: str
+    source: str
+    auto_batch: int
+
+    def transform(self, image: Image.Image) -> Any:
+        """One input of the encoder."""
+
+    def encode(self, inputs: list[Any]) -> Features:
+        """Features (n, D), float32, of n inputs."""
+
+
 class FeatureExtractor:
     """Turns images into pooled features with one encoder.
 
-    ``source`` is what ``load_model`` takes, or a loaded model, which is moved to the device and set to eval
-    mode.
+    ``source`` is what ``load_model`` takes, or (torch backend) a loaded model, which is moved to the device and
+    set to eval mode.
 
-    - ``device``: "auto" (cuda, else mps, else cpu) or a torch device name.
+    - ``backend``: "torch", or "onnx": ONNX Runtime on a folder that ``adios export`` wrote, without torch.
+    - ``device``: "auto" (cuda, else mps, else cpu; with onnx the CPU) or a torch device name; with onnx a
+      provider's name.
     - ``precision``: "fp32"; "bf16" and "fp16" by autocast, where the device has them.  Features are float32.
-    - ``batch_size``: images a forward pass; "auto" is 256 on cuda, 64 on mps, 32 on the CPU.
+    - ``batch_size``: images a forward pass; "auto" is 256 on cuda, 64 on mps, 32 on the CPU, 8 with onnx.
     - ``num_workers``: decoding threads; 0 decodes between the batches; "auto" is one for each usable core.
 
     After a run ``failures`` lists the images that it left out, in order.
@@ -92,18 +99,13 @@ class FeatureExtractor:
         batch_size: int | str = "auto",
         num_workers: int | str = "auto",
     ) -> None:
-        if backend != "torch":
-            raise BackendError(f"backend {backend!r} is not available; use 'torch'.")
-        self.device = _device(device)
-        self.dtype = _dtype(precision, self.device)
-        self.precision = precision
-        self.batch_size = _count("batch_size", batch_size, _AUTO_BATCH.get(self.device.type, 32), least=1)
         self.num_workers = _count("num_workers", num_workers, min(usable_cpus(), _MOST_AUTO_WORKERS), least=0)
+        _count("batch_size", batch_size, 1, least=1)  # a mistake should not wait for the model
+        self.backend = _backend(backend, source, device, precision)
+        self.batch_size = _count("batch_size", batch_size, self.backend.auto_batch, least=1)
+        self.precision = precision
         self.failures: list[Failure] = []
-        self.model = self._load(source)
-        self.name = str(cast(Any, self.model).card.name)
-        self.source = self.name if isinstance(source, nn.Module) else os.fspath(source)
-        self._transform = cast("Callable[[Image.Image], Tensor]", self.model.transform)
+        self.name, self.source = self.backend.name, self.backend.source
 
     def extract(self, images: Images, *, skip_bad: bool = False) -> Features:
         """Return features (n, D), float32, one row an image in the order of ``images``.
@@ -131,7 +133,7 @@ class FeatureExtractor:
     def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
         self.failures = []
         ids: list[str] = []
-        inputs: list[Tensor] = []
+        inputs: list[Any] = []
         ahead = 2 * self.batch_size  # one batch is decoded while the other is encoded
         for ref, result in _in_order(self._prepare, refs, self.num_workers, ahead):
             if isinstance(result, ImageError):
@@ -147,37 +149,37 @@ class FeatureExtractor:
         if ids:
             yield ids, self._encode(inputs)
 
-    def _prepare(self, ref: ImageRef) -> Tensor | ImageError:
+    def _encode(self, inputs: list[Any]) -> Features:
+        features = self.backend.encode(inputs)
+        if not bool(np.isfinite(features).all()):
+            raise BackendError(
+                f"{self.name} gave features that are not finite in {self.precision}; use precision 'fp32'."
+            )
+        return features
+
+    def _prepare(self, ref: ImageRef) -> Any:
         try:
-            return self._transform(ref.read())
+            return self.backend.transform(ref.read())
         except ImageError as error:
             return error
         except Exception as error:  # a picture of odd proportions must not end a long run
             return ImageError(ref.id, f"cannot be made an input of the model: {error or type(error).__name__}")
 
-    def _encode(self, inputs: list[Tensor]) -> Features:
-        x = torch.stack(inputs)
-        if self.device.type == "cuda":
-            x = x.pin_memory()
-        half = self.dtype is not torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype) if half else nullcontext():
-            x = x.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-            features = cast(Tensor, self.model(x)).float().cpu()
-        if not bool(torch.isfinite(features).all()):
-            raise BackendError(
-                f"{self.name} gave features that are not finite in {self.precision}; use precision 'fp32'."
-            )
-        return cast("Features", features.numpy())
 
-    def _load(self, source: str | os.PathLike[str] | nn.Module) -> nn.Module:
-        if isinstance(source, nn.Module):
-            model = source.to(self.device)
-        else:
-            from adios_zoo.model import load_model
+def _backend(name: str, source: str | os.PathLike[str] | nn.Module, device: str, precision: str) -> Backend:
+    if name == "torch":
+        from adios_zoo.torch_backend import TorchBackend
 
-            model = cast(nn.Module, load_model(os.fspath(source), device=str(self.device)))
-        # Convolutions are faster so, on CPUs and, with half types, on GPUs.
-        return cast(nn.Module, cast(Any, model.eval()).to(memory_format=torch.channels_last))
+        return TorchBackend(source, device=device, precision=precision)
+    if name != "onnx":
+        raise BackendError(f"backend {name!r} is unknown; use 'torch' or 'onnx'.")
+    if not isinstance(source, str | os.PathLike):
+        raise BackendError("the onnx backend takes the folder of a model, not a loaded one.")
+    if precision != "fp32":
+        raise BackendError(f"the onnx backend has no precision {precision!r}; use 'fp32'.")
+    from adios_zoo.runtime import OnnxEncoder
+
+    return OnnxEncoder(source, provider="cpu" if device == "auto" else device)
 
 
 def extract_to_file(
@@ -221,35 +223,9 @@ def extract_to_file(
     return ExtractionReport(writer.rows, writer.dim, tuple(extractor.failures), seconds, skip_bad)
 
 
-def usable_cpus() -> int:
-    """Return how many cores this process may use: its affinity, cut by a cgroup's quota."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux has it
-        cores = os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, cores if quota is None else min(cores, int(quota)))
-
-
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the cores that the cgroup (version 2, else 1) grants, or None without a limit."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
-        except OSError:
-            return None
-    try:
-        return float(quota) / float(period) if float(quota) > 0 else None
-    except (ValueError, ZeroDivisionError):  # "max" means no limit
-        return None
-
-
 def _in_order(
-    work: Callable[[ImageRef], Tensor | ImageError], refs: Iterable[ImageRef], workers: int, ahead: int
-) -> Iterator[tuple[ImageRef, Tensor | ImageError]]:
+    work: Callable[[ImageRef], Any], refs: Iterable[ImageRef], workers: int, ahead: int
+) -> Iterator[tuple[ImageRef, Any]]:
     """Yield (ref, work(ref)) in the order of ``refs``, with at most ``ahead`` results computed beforehand.
 
     Threads serve: Pillow and torch let go of the interpreter lock while they decode and resize.
@@ -260,7 +236,7 @@ def _in_order(
         return
     remaining = iter(refs)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="adios-decode")
-    pending: deque[tuple[ImageRef, Future[Tensor | ImageError]]] = deque()
+    pending: deque[tuple[ImageRef, Future[Any]]] = deque()
     try:
         pending.extend((ref, pool.submit(work, ref)) for ref in islice(remaining, ahead))
         while pending:
@@ -270,35 +246,6 @@ def _in_order(
             yield ref, result
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise BackendError(f"device {name!r} is unknown; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.") from error
-    present = {
-        "cpu": device.index in (None, 0),
-        "cuda": (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present.get(device.type, False):
-        raise BackendError(f"device {name!r} is not available here; use 'auto' or 'cpu'.")
-    return device
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    offered = _PRECISIONS[device.type]
-    if precision == "int8":
-        raise BackendError("the torch backend has no int8; use precision 'fp32'.")
-    if precision not in offered:
-        choice = ", ".join(map(repr, offered))
-        raise BackendError(f"precision {precision!r} is not available on {device.type}; use one of {choice}.")
-    return offered[precision]
 
 
 def _count(name: str, value: int | str, auto: int, *, least: int) -> int:

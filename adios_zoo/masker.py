@@ -6,15 +6,14 @@ fully connected bottleneck, ``head`` the 1x1 convolution before the softmax over
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adios_zoo.errors import ConfigError
-
-Norm = Literal["gn", "in", "no"]
+from adios_zoo.model_card import Norm
 
 # Output channels of each block, in units of the base width, by number of blocks.
 _DOWN = {4: (1, 2, 2, 2), 5: (1, 1, 2, 2, 2), 6: (1, 1, 1, 2, 2, 2)}

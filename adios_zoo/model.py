@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from adios_zoo import registry
 from adios_zoo.encoder import create_encoder
-from adios_zoo.errors import BackendError, ConfigError, DownloadError, IntegrityError, UnknownModelError
+from adios_zoo.errors import AdiosError, BackendError, CardError, IntegrityError
+from adios_zoo.fetch import locate
 from adios_zoo.files import write_tensors, write_text
+from adios_zoo.fit import fill, no_larger_than
 from adios_zoo.masker import Masker
 from adios_zoo.model_card import (
     CONFIG,
@@ -27,9 +29,8 @@ from adios_zoo.model_card import (
     MASKER,
     README,
     Card,
-    FileFacts,
-    card_of_folder,
     config_of,
+    facts_of,
     readme_of,
 )
 from adios_zoo.preprocess import Transform, make_transform
@@ -101,6 +102,26 @@ class AdiosModel(nn.Module):
         write_card(stored, out, also=[out / name for name in (ENCODER, MASKER, GOLDEN)])
         return out
 
+    def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None) -> str:
+        """Put the model on the Hugging Face Hub in one commit; :func:`adios_zoo.publish.publish` has the details.
+
+        Args:
+            repo: ``org/name``; made if absent.
+            private: of a repository that is made now.
+            revision: the branch that takes the commit; default: the main one.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ConfigError: no name that the Hub can have.
+            DownloadError: the Hub cannot be reached or refuses.
+        """
+        from adios_zoo.publish import publish
+
+        with TemporaryDirectory() as folder:
+            return str(publish(self.save_pretrained(folder), repo, private=private, revision=revision).address)
+
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], *, device: str = "cpu") -> AdiosModel:
         """Load a model; the same as :func:`load_model`."""
@@ -111,22 +132,49 @@ def load_model(source: str | os.PathLike[str], *, device: str = "cpu") -> AdiosM
     """Load a model in evaluation mode.
 
     Args:
-        source: a name of the zoo, ``local-dir:PATH``, or the path of a model folder.
+        source: a name of the zoo, ``hf-hub:org/repo[@revision]``, ``local-dir:PATH``, or the path of a model folder.
+            Weights that are not on this machine are fetched and kept; see :mod:`adios_zoo.cache`.
         device: where the weights go, such as ``cpu`` or ``cuda``.
 
     Raises:
         UnknownModelError: no such name and no such folder.
-        DownloadError: the weights are published elsewhere and not here.
+        DownloadError: the weights are not here and cannot be fetched.
+        DataError: they cannot be kept.
         CardError: the folder's card is wrong.
         IntegrityError: a file is missing, damaged, or has other tensors than the card says.
         BackendError: the device is not available.
     """
-    card, folder = _find(os.fspath(source))
-    model = _with_weights(AdiosModel(card), folder)
+    card, folder = locate(os.fspath(source))
+    files = [folder / name for name in (ENCODER, MASKER)]
+    # No weight takes less than a byte.
+    most = sum(path.stat().st_size for path in files if path.is_file())
+    model = _with_weights(build(card, most, what=str(folder / CONFIG)), folder)
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise BackendError(f"Device {device!r} is not available: {str(error).splitlines()[0]}") from error
+
+
+def build(card: Card, elements: int, *, what: str) -> AdiosModel:
+    """The card's model at random initialisation, if it is no larger than the files that will fill it.
+
+    Args:
+        card: from a source that is not trusted.
+        elements: how many numbers the files hold, at most.
+        what: names the source in messages.
+
+    Raises:
+        CardError: there is no such model.
+        IntegrityError: it is larger, and was not made.
+    """
+    try:
+        with no_larger_than(elements, what):
+            return AdiosModel(card)
+    except AdiosError as error:
+        raise error if isinstance(error, IntegrityError) else CardError(f"{what}: {error}") from error
+    except Exception as error:  # timm's constructors raise nearly anything on arguments that nobody thought of
+        reason = ascii(str(error).partition("\n")[0])[1:-1][:200] or type(error).__name__
+        raise CardError(f"{what}: no {card.architecture} can be made with {card.model_args}: {reason}.") from error
 
 
 def random_model(name: str) -> AdiosModel:
@@ -162,41 +210,6 @@ def write_card(card: Card, folder: Path, *, also: Iterable[Path] = ()) -> Card:
     return card
 
 
-def facts_of(path: Path) -> FileFacts:
-    """Length and SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return FileFacts(path.stat().st_size, digest.hexdigest())
-
-
-def _find(source: str) -> tuple[Card, Path]:
-    if source.startswith("local-dir:"):
-        folder = Path(source.removeprefix("local-dir:"))
-        return card_of_folder(folder), folder
-    if source.startswith("hf-hub:"):
-        raise DownloadError(
-            f"{source} is on the Hub, which this version does not fetch from; "
-            "download the repository's files and give their folder."
-        )
-    if source in registry.list_models():
-        card = registry.card(source)
-        bundled = registry.bundled_folder(card)
-        if bundled is None:
-            raise DownloadError(
-                f"The weights of {card.name} are the authors' and are not fetched by this version: download "
-                f"{card.source} and turn it into a model folder by `adios convert`, once your version has it."
-            )
-        return card, bundled
-    if Path(source).is_dir():
-        return card_of_folder(Path(source)), Path(source)
-    if os.sep in source or source.startswith("."):
-        raise UnknownModelError(f"There is no model folder {source}.")
-    registry.card(source)  # raises, with the closest names
-    raise ConfigError(f"{source!r} cannot be loaded.")
-
-
 def _with_weights(model: AdiosModel, folder: Path) -> AdiosModel:
     for name, module in ((ENCODER, model.encoder), (MASKER, model.masker)):
         path = folder / name
@@ -206,9 +219,8 @@ def _with_weights(model: AdiosModel, folder: Path) -> AdiosModel:
         if stated is not None and facts_of(path) != stated:
             raise IntegrityError(f"{path} is not the file that its card describes: length or SHA-256 differ.")
         try:
-            module.load_state_dict(load_file(path))
-        except SafetensorError as error:
-            raise IntegrityError(f"{path} is not a whole safetensors file: {error}.") from error
-        except RuntimeError as error:
-            raise IntegrityError(f"{path} does not fit {model.card.architecture}: {error}") from error
+            tensors = load_file(path)
+        except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
+            raise IntegrityError(f"{path} is not a whole safetensors file: {ascii(str(error))[1:-1][:200]}.") from error
+        fill(module, tensors, what=f"{path} for {model.card.architecture}")
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adios_zoo.errors import CardError
-from adios_zoo.masker import Norm
 from adios_zoo.strict import build
 
 CONFIG = "config.json"
@@ -19,6 +19,9 @@ MASKER = "masker.safetensors"
 GOLDEN = "golden.safetensors"
 README = "README.md"
 
+_MOST_JSON = 16 << 20
+
+Norm = Literal["gn", "in", "no"]
 Origin = Literal["bundled", "release", "local"]
 
 
@@ -71,7 +74,7 @@ class Card:
         mask_use: all masks, or one drawn for each image.
         input_size: side of the encoder's input in pixels.
         crop_pct: input size over the size that images are resized to before the crop.
-        crop_mode: ``center`` resizes the shorter side, ``squash`` both sides, ``border`` the longer one.
+        crop_mode: ``center`` resizes the shorter side, ``squash`` both sides.
         interpolation: of the resize.
         mean: subtracted from pixel values in [0, 1], per channel.
         std: divided by.
@@ -97,7 +100,7 @@ class Card:
     mask_use: Literal["all", "one"]
     input_size: int
     crop_pct: float
-    crop_mode: Literal["center", "squash", "border"]
+    crop_mode: Literal["center", "squash"]
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -119,6 +122,8 @@ class Card:
         for name in self.files:
             if not re.fullmatch(r"(onnx/)?[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
                 raise ValueError(f"files: {name!r} is not a plain file name, in the folder or in its onnx/.")
+        if mistake := _model_args_mistake(self.model_args):
+            raise ValueError(f"model_args: {mistake}")
         if not 0 < self.input_size <= 4096 or not 0 < self.crop_pct <= 1:
             raise ValueError("input_size must be from 1 to 4096 and crop_pct above 0, at most 1.")
         if not 0 < self.masker.slots <= 64 or not 0 < self.masker.base_channels <= 1024:
@@ -133,6 +138,30 @@ class Card:
     def replace(self, **changes: Any) -> Card:
         """A copy with other facts."""
         return dataclasses.replace(self, **changes)
+
+
+# timm's own arguments, which would read files, fetch, or make something other than one encoder on the CPU.
+_TIMMS_OWN = re.compile(
+    r"pretrained.*|checkpoint_path|cache_dir|scriptable|exportable|no_jit|features_only|feature_cfg|out_indices|"
+    r"num_classes|device|dtype|kwargs_filter|model_name"
+)
+
+
+def _model_args_mistake(value: object, *, depth: int = 0) -> str | None:
+    """What is wrong with arguments for timm's constructor, if anything is: they are few, small and plain."""
+    if isinstance(value, dict):
+        if depth == 0 and (own := [name for name in value if _TIMMS_OWN.fullmatch(name)]):
+            return f"{own[0]} is not an argument of an architecture."
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        if len(value) > 64 or depth > 3:
+            return "at most 64 values, three levels deep."
+        return next((m for inner in value if (m := _model_args_mistake(inner, depth=depth + 1))), None)
+    if isinstance(value, int | float) and not abs(value) <= 4096:
+        return f"{str(value)[:30]} is not a number from -4096 to 4096."
+    if isinstance(value, str) and len(value) > 100:
+        return "a text of at most 100 characters."
+    return None
 
 
 def parse_card(data: object, *, what: str) -> Card:
@@ -151,6 +180,8 @@ def read_json(path: Path) -> object:
         CardError: the file is missing or is no JSON.
     """
     try:
+        if path.stat().st_size > _MOST_JSON:
+            raise CardError(f"{path} is no card: it has more than {_MOST_JSON} bytes.")
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CardError(f"{path} cannot be read: {error.strerror}.") from error
@@ -171,6 +202,15 @@ def card_of_folder(folder: Path) -> Card:
     if not isinstance(data, dict) or "adios" not in data:
         raise CardError(f"{path} has no 'adios' block: the folder was not saved by adios-zoo.")
     return parse_card(data["adios"], what=str(path))
+
+
+def facts_of(path: Path) -> FileFacts:
+    """Length and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return FileFacts(path.stat().st_size, digest.hexdigest())
 
 
 def config_of(card: Card) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _tuple(args: tuple[Any, ...], data: Any, where: str, mistakes: list[str]) ->
 
 
 def _scalar(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+    if kind is float and isinstance(data, int) and not isinstance(data, bool) and abs(data) < 1 << 1000:
         return float(data)
     if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
         return data

@@ -74,8 +74,7 @@ class FromBytes(nn.Module):
         """(B, H, W, 3) uint8 -> (B, D)."""
         x = image.permute(0, 3, 1, 2).float()
         height, width = image.shape[1], image.shape[2]
-        rows: int | torch.SymInt = self.scaled
-        columns: int | torch.SymInt = self.scaled
+        rows, columns = cast("tuple[Any, Any]", (self.scaled, self.scaled))  # whole numbers or symbols of them
         if not self.squash:
             shorter = torch.sym_min(height, width)
             rows, columns = self.scaled * height // shorter, self.scaled * width // shorter

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from adios_zoo.fetch import locate
 from safetensors.torch import load_file
 
 from adios_zoo.errors import BackendError, IntegrityError
-from adios_zoo.model import AdiosModel, facts_of, load_model
-from adios_zoo.model_card import GOLDEN, Card
+from adios_zoo.fetch import locate
+from adios_zoo.model import AdiosModel, load_model
+from adios_zoo.model_card import GOLDEN, Card, facts_of
 
 from .compare import TOLERANCE, worst_difference
 from .to_onnx import FOLDER, Graph, check_graph, graphs

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from adios_zoo import extract
+from adios_zoo.cores import _cgroup_quota
 from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.extract import FeatureExtractor, extract_to_file
 from adios_zoo.writers import read_features
@@ -188,7 +188,7 @@ def test_an_exception_midway_leaves_no_file(folder: Path, tmp_path: Path, suffix
             raise RuntimeError("power cut")
         return x.mean((2, 3))
 
-    run.model.forward = fails  # type: ignore[method-assign]
+    run.backend.model.forward = fails  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="power cut"):
         extract_to_file(folder, tmp_path / f"f{suffix}", extractor=run, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
@@ -196,7 +196,7 @@ def test_an_exception_midway_leaves_no_file(folder: Path, tmp_path: Path, suffix
 
 def test_features_that_are_not_finite_are_refused(folder: Path) -> None:
     run = extractor()
-    run.model.forward = lambda x: x.mean((2, 3)) / 0  # type: ignore[method-assign]
+    run.backend.model.forward = lambda x: x.mean((2, 3)) / 0  # type: ignore[method-assign]
     with pytest.raises(BackendError, match="not finite"):
         run.extract(folder)
 
@@ -230,7 +230,7 @@ def test_automatic_settings_fit_the_machine() -> None:
     run = extractor(batch_size="auto")
     assert run.batch_size == 32
     assert 1 <= run.num_workers <= len(os.sched_getaffinity(0))
-    assert not run.model.training
+    assert not run.backend.model.training
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_cgroup_quotas_are_read(tmp_path: Path, files: dict[str, str], cores: fl
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert extract._cgroup_quota(tmp_path) == cores
+    assert _cgroup_quota(tmp_path) == cores
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"no sample photographs in {PHOTOS}; set ADIOS_PHOTOS to a folder")

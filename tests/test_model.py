@@ -116,7 +116,10 @@ def test_unknown_names_and_folders(tmp_path: Path) -> None:
         load_model(saved_model(tmp_path / "m"), device="cuda:77")
 
 
-def test_a_release_says_what_to_do() -> None:
+def test_a_release_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADIOS_HOME", str(tmp_path))
+    monkeypatch.setenv("ADIOS_OFFLINE", "1")
+    monkeypatch.delenv("ADIOS_ZOO_MIRROR", raising=False)
     with pytest.raises(adios_zoo.AdiosError, match="adios convert"):
         load_model("resnet18_in100")
 

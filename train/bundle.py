@@ -21,6 +21,7 @@ from adios_zoo.model_card import CONFIG, README, Card, Figure, card_of_folder
 from .probe.evaluate import evaluate_knn
 
 GALLERY = 20_000
+LICENSE = "MIT"  # of this repository
 PACKAGE = Path(registry.__file__).parent
 
 
@@ -51,7 +52,7 @@ def bundle(
         Figure("k-NN top-1, random initialisation", round(accuracy[1], 2), "%", f"{command} --random"),
         Figure("k-NN top-1, margin over random", round(accuracy[0] - accuracy[1], 2), "points", command),
     )
-    card = card_of_folder(weights).replace(origin="bundled", aliases=aliases, figures=figures)
+    card = card_of_folder(weights).replace(origin="bundled", license=LICENSE, aliases=aliases, figures=figures)
     # In the package the card alone says what it is; config.json and README.md are made from it on saving.
     (weights / CONFIG).unlink()
     (weights / README).unlink()

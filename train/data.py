@@ -10,7 +10,6 @@ import glob
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images import to_rgb
 
@@ -71,7 +71,7 @@ def load_images(source: str, *, size: int | None = None, limit: int | None = Non
     labels: list[int] = []
     failures: list[tuple[str, str]] = []
     digest = hashlib.sha256()
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         for chunk in _chunks(_files(pattern), limit):
             size = size or _first_side(chunk)
             decoded = pool.map(lambda row, side=size: _decode(row[1], side), chunk)

@@ -48,7 +48,7 @@ def card_of_run(recipe: Recipe, *, images: int, data: str, seconds: float, width
         mean=recipe.mean,
         std=recipe.std,
         masker=MaskerFacts(m.image_size, m.slots, m.base_channels, m.norm, blocks),
-        license="of the data it was trained on; not decided here",
+        license="not decided; state one before publishing",
         recipe=recipe.to_dict(),
         training={
             "images": images,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from adios_zoo.errors import ConfigError
-from adios_zoo.masker import Norm
+from adios_zoo.model_card import Norm
 from adios_zoo.strict import build
 
 from .game import GameSettings

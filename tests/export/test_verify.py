@@ -14,7 +14,7 @@ from adios_zoo.export.verify import verify
 from safetensors.torch import load_file, save_file
 
 from adios_zoo.cli import main
-from adios_zoo.model import facts_of
+from adios_zoo.model_card import facts_of
 from tests.models import small_model
 
 

@@ -1,0 +1,114 @@
+"""Model folders from the Hugging Face Hub, by way of its own cache."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from adios_zoo.cache import offline
+from adios_zoo.connection import connect_limit, limited
+from adios_zoo.errors import ConfigError, DownloadError
+from adios_zoo.model_card import CONFIG, ENCODER, MASKER
+
+PREFIX = "hf-hub:"
+
+_WANTED = [CONFIG, "*.safetensors", "README.md"]
+_NEEDED = (CONFIG, ENCODER, MASKER)
+
+
+def snapshot(name: str) -> Path:
+    """The local folder of a model on the Hub.
+
+    A commit that is in the cache is not asked for; of a branch or tag the Hub is asked which commit it is now, and
+    the cache serves if the Hub does not answer.  A token is found by huggingface_hub, as it always does.
+
+    Args:
+        name: ``org/repo``, or ``org/repo@revision`` with a branch, a tag or a commit.
+
+    Raises:
+        ConfigError: no name that the Hub can have.
+        DownloadError: not in the cache and not to be had from the Hub, or without the files of a model.
+    """
+    repo, _, revision = name.partition("@")
+    check_name(repo)
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+    variable = offline()
+    found = _cached(repo, revision) if is_commit or variable else None
+    if found:
+        return found
+    if variable:
+        raise DownloadError(
+            f"{name} is not in the Hub's cache, and {variable} forbids fetching it; without it {_by_hand(repo)}."
+        )
+    return _asked(repo, revision)
+
+
+def check_name(repo: str) -> None:
+    """Refuse what the Hub takes for no name of a repository.
+
+    Raises:
+        ConfigError: says what a name is.
+    """
+    part = r"[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?"
+    if not re.fullmatch(f"{part}/{part}", repo, re.ASCII) or re.search(r"--|\.\.|\.git$", repo) or len(repo) > 96:
+        raise ConfigError(
+            f"{repo!r} cannot be a repository on the Hub: it takes ORG/NAME, of letters, digits and single _ - . in "
+            "between."
+        )
+
+
+def _cached(repo: str, revision: str) -> Path | None:
+    """The folder in the Hub's cache, if a model's files are all there; asks no one."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(repo, revision=revision or None, allow_patterns=_WANTED, local_files_only=True)
+    except OSError:  # huggingface_hub's error for what is not in the cache is one
+        return None
+    return Path(found) if all((Path(found) / file).is_file() for file in _NEEDED) else None
+
+
+def _asked(repo: str, revision: str) -> Path:
+    """The folder, brought up to date by the Hub if that answers."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    limit = connect_limit()
+    try:
+        # snapshot_download alone would try for some twenty seconds before it says that there is no network.
+        limited(lambda: HfApi().model_info(repo, revision=revision or None, timeout=limit), limit)
+        found = Path(snapshot_download(repo, revision=revision or None, allow_patterns=_WANTED, etag_timeout=limit))
+    except RevisionNotFoundError as error:
+        raise DownloadError(f"{repo} on the Hub has no branch, tag or commit {revision!r}.") from error
+    except Exception as error:  # what a missing network raises depends on huggingface_hub's version
+        cached = _cached(repo, revision)
+        if cached is None:
+            raise DownloadError(_why(repo, error)) from error
+        print(f"adios: {_why(repo, error, with_remedy=False)}; its copy in the cache serves", file=sys.stderr)
+        return cached
+    missing = [file for file in _NEEDED if not (found / file).is_file()]
+    if missing:
+        raise DownloadError(f"{repo} on the Hub has no {missing[0]}: it holds no model that adios-zoo saved.")
+    return found
+
+
+def _why(repo: str, error: Exception, *, with_remedy: bool = True) -> str:
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        why = f"{repo} is gated: ask for access on its page, and log in by `hf auth login`"
+    elif isinstance(error, RepositoryNotFoundError):
+        why = f"The Hub has no {repo}, or it is private: check the name, or log in by `hf auth login`"
+    elif isinstance(error, HfHubHTTPError):
+        status = getattr(error.response, "status_code", "no status")
+        why = f"The Hub answers {status} for {repo}"
+    else:
+        reason = (str(error) or f"no answer within {connect_limit():g} s").strip().splitlines()[0]
+        why = f"The Hub cannot be asked for {repo} ({reason.rstrip('.')})"
+        return f"{why}; without it {_by_hand(repo)}." if with_remedy else why
+    return f"{why}." if with_remedy else why
+
+
+def _by_hand(repo: str) -> str:
+    return f"download the repository's files elsewhere (`hf download {repo}`) and give their folder"

@@ -1,0 +1,146 @@
+"""The ONNX Runtime encoder: torch's numbers without torch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from adios_zoo.export.to_onnx import export
+from PIL import Image
+
+from adios_zoo import FeatureExtractor
+from adios_zoo.cli import main
+from adios_zoo.errors import BackendError, IntegrityError
+from adios_zoo.model import load_model
+from adios_zoo.runtime import OnnxEncoder
+from adios_zoo.writers import read_features
+from tests.models import small_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runtime") / "model"
+    small_model().save_pretrained(out)
+    export(out, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i, size in enumerate([(50, 70), (33, 33), (120, 41), (64, 64), (90, 91)]):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 7, 3), dtype=np.uint8))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(out / f"{i}.png")
+    Image.open(out / "1.png").convert("L").save(out / "grey.png")
+    return out
+
+
+def test_same_features_as_torch(folder: Path, photos: Path) -> None:
+    expected = FeatureExtractor(folder, device="cpu").extract(photos)
+    found = FeatureExtractor(folder, backend="onnx").extract(photos)
+    assert found.shape == expected.shape == (6, expected.shape[1])
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"crop_mode": "squash"}, {"interpolation": "bicubic"}, {"crop_pct": 0.51}, {"crop_pct": 1.0}]
+)
+def test_same_transform_as_torch(folder: Path, photos: Path, changes: dict[str, object]) -> None:
+    encoder = OnnxEncoder(folder)
+    encoder.card = encoder.card.replace(**changes)
+    plain = small_model(**changes).transform
+    for path in sorted(photos.iterdir()):
+        with Image.open(path) as image:
+            assert np.abs(encoder.transform(image) - plain(image).numpy()).max() < 1e-5
+
+
+def test_the_call_is_the_encoders(folder: Path) -> None:
+    x = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        expected = load_model(folder)(x).numpy()
+    assert np.abs(OnnxEncoder(folder, threads=1)(x.numpy()) - expected).max() / np.abs(expected).max() < 1e-4
+
+
+SCRIPT = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "timm"):
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocked())
+from adios_zoo import FeatureExtractor
+print(FeatureExtractor(FOLDER, backend="onnx").extract(PHOTOS).shape[0])
+assert not {"torch", "torchvision", "timm"} & set(sys.modules)
+"""
+
+
+def test_without_torch(folder: Path, photos: Path) -> None:
+    script = f"FOLDER, PHOTOS = {str(folder)!r}, {str(photos)!r}\n{SCRIPT}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "6", done.stderr
+
+
+def test_the_command_line(folder: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.parquet"
+    assert main(["extract", str(photos), "-o", str(out), "--model", str(folder), "--backend", "onnx", "--quiet"]) == 0
+    assert len(read_features(out)[0]) == 6
+
+
+def test_a_provider_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(BackendError, match="onnxruntime on macOS"):
+        OnnxEncoder(folder, provider="coreml")
+    with pytest.warns(UserWarning, match="CPU is taken instead"):
+        encoder = OnnxEncoder(folder, provider="coreml", fallback=True)
+    assert encoder.provider == "cpu"
+    with pytest.raises(BackendError, match="one of cpu, cuda"):
+        OnnxEncoder(folder, provider="abacus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_never_falls_back_in_silence(folder: Path) -> None:
+    with pytest.raises(BackendError, match="NVIDIA driver"):
+        OnnxEncoder(folder, provider="cuda")
+
+
+def test_both_packages_installed_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: "1.0")
+    with pytest.warns(UserWarning, match="overwrite each other"):
+        OnnxEncoder(folder)
+
+
+def test_threads_are_the_usable_cores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    session = onnxruntime.InferenceSession
+
+    def spy(path: str, options: onnxruntime.SessionOptions, providers: list[str]) -> object:
+        seen.append(options.intra_op_num_threads)
+        return session(path, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    monkeypatch.setattr("adios_zoo.runtime.usable_cpus", lambda: 1)
+    OnnxEncoder(folder)
+    assert seen == [1]
+
+
+def test_what_is_missing_or_damaged(folder: Path, tmp_path: Path) -> None:
+    bare = small_model().save_pretrained(tmp_path / "bare")
+    with pytest.raises(BackendError, match=f"adios export {bare}"):
+        OnnxEncoder(bare)
+    damaged = Path(shutil.copytree(folder, tmp_path / "damaged"))
+    data = bytearray((damaged / "onnx" / "encoder.onnx").read_bytes())
+    data[1000] ^= 1
+    (damaged / "onnx" / "encoder.onnx").write_bytes(data)
+    with pytest.raises(IntegrityError, match="SHA-256"):
+        OnnxEncoder(damaged)
+    with pytest.raises(BackendError, match="folder"):
+        FeatureExtractor(small_model(), backend="onnx")
+    with pytest.raises(BackendError, match="'fp32'"):
+        FeatureExtractor(folder, backend="onnx", precision="int8")
