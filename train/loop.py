@@ -120,14 +120,8 @@ class _Trainer:
         game = Game(encoder, masker, recipe.game, features=feature_width(encoder), classes=classes)
         # Channels-last convolutions are faster on CPUs and on GPUs with tensor cores.
         self.game = game.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.encoder_optimiser = self._optimiser(
-            {
-                "encoder": recipe.optimiser.lr,
-                "projector": recipe.optimiser.lr,
-                "predictor": recipe.optimiser.lr,
-            }
-            | {"classifier": recipe.optimiser.probe_lr}
-        )
+        rates = dict.fromkeys(("encoder", "projector", "predictor"), recipe.optimiser.lr)
+        self.encoder_optimiser = self._optimiser(rates | {"classifier": recipe.optimiser.probe_lr})
         self.masker_optimiser = self._optimiser({"masker": recipe.optimiser.masker_lr})
         self.optimisers: dict[str, Optimizer] = {
             "encoder_optimiser": self.encoder_optimiser,
@@ -152,13 +146,16 @@ class _Trainer:
                 started = time.monotonic()
                 record = self.step(progress.step)
                 last = progress.step % self.steps_per_epoch == self.steps_per_epoch - 1
+                due = time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes
+                save = last or due or bool(asked_to_leave)
+                if progress.step % LOG_EVERY == 0 or save:  # never save a state that has gone wrong
+                    _check_finite(record, progress.step)
                 if progress.step % LOG_EVERY == 0 or last:
                     bar.set_postfix_str(self._log(log, progress, record))
                 progress.step += 1
                 progress.seconds += time.monotonic() - started
                 bar.update()
-                due = time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes
-                if last or due or asked_to_leave:
+                if save:
                     progress.log_bytes = log.flush()
                     save_checkpoint(run.checkpoint, self.game, self.optimisers, progress, self.recipe.to_dict())
                     saved = time.monotonic()
@@ -248,18 +245,21 @@ class _Trainer:
 
     def _log(self, log: _Log, progress: Progress, record: dict[str, Tensor | float]) -> str:
         values = {name: float(value) for name, value in record.items()}
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            raise DataError(
-                f"{bad[0]} is not finite at step {progress.step}; the last good state is in the checkpoint. "
-                "Lower optimiser.lr or optimiser.masker_lr and resume."
-            )
         rates = {f"lr_{g['name']}": g["lr"] for o in self.optimisers.values() for g in o.param_groups}
         log.write(
             {"step": progress.step, "epoch": progress.step // self.steps_per_epoch, **values, **rates}
             | {"seconds": round(progress.seconds, 1)}
         )
         return " ".join(f"{k} {v:.3f}" for k, v in values.items() if not k.startswith("area"))
+
+
+def _check_finite(record: dict[str, Tensor | float], step: int) -> None:
+    bad = [name for name, value in record.items() if not math.isfinite(value)]
+    if bad:
+        raise DataError(
+            f"{bad[0]} is not finite at step {step}; the last good state is in the checkpoint. "
+            "Start anew with a lower optimiser.lr or optimiser.masker_lr."
+        )
 
 
 class _Log:

@@ -149,12 +149,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: py
     step = _Trainer.step
 
     def poisoned(self: _Trainer, number: int) -> dict[str, torch.Tensor | float]:
-        return step(self, number) | ({"loss": float("nan")} if number >= 11 else {})
+        record = step(self, number)
+        if number >= 8:
+            next(self.game.encoder.parameters()).data.fill_(float("nan"))
+        return record | ({"loss": float("nan")} if number >= 8 else {})
 
     monkeypatch.setattr(_Trainer, "step", poisoned)
-    with pytest.raises(DataError, match="loss is not finite at step 11"):
-        pretrain(small_recipe(), source, tmp_path / "run", show_progress=False)
-    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    # A checkpoint is due at once, between two records of the log.
+    with pytest.raises(DataError, match="loss is not finite at step 8"):
+        pretrain(small_recipe(checkpoint_minutes=1e-9), source, tmp_path / "run", show_progress=False)
+    saved = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    assert all(value.isfinite().all() for value in saved.values())
 
 
 def test_unreadable_images_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
