@@ -11,8 +11,9 @@ from pathlib import Path
 
 from adios_zoo import __version__
 from adios_zoo.errors import AdiosError
+from adios_zoo.registry import DEFAULT_MODEL
 
-DEFAULT_MODEL = "resnet18_tin200"
+MODEL = "name, model folder, local-dir:PATH or hf-hub:ORG/NAME"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,17 +26,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
-    except AdiosError as error:
-        if options.debug:
-            traceback.print_exc()
-        print(f"adios: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("adios: stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; a second failure at interpreter exit helps nobody.
         sys.stderr.close()
+        return 1
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        if isinstance(error, AdiosError):
+            print(f"adios: {error}", file=sys.stderr)
+            return error.exit_code
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        print(f"adios: unexpected {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
         return 1
 
 
@@ -88,9 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     _add_quiet(sub)
 
-    evaluations = command("evaluate", _usage, "Measure what an encoder is worth.").add_subparsers(
-        title="protocols", required=True, metavar="PROTOCOL"
-    )
+    evaluate = commands.add_parser("evaluate", help="Measure what an encoder is worth.")
+    evaluations = evaluate.add_subparsers(title="protocols", required=True, metavar="PROTOCOL")
     sub = evaluations.add_parser("knn", parents=[common], help="weighted k-nearest-neighbour accuracy")
     sub.set_defaults(run=_knn)
     _add_model(sub)
@@ -108,11 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_quiet(sub)
 
     sub = command("export", _export, "Write ONNX files of a model, compared with torch.")
-    sub.add_argument("model", help="name, model folder or local-dir:PATH")
+    sub.add_argument("model", help=MODEL)
     sub.add_argument("-o", "--output", type=Path, required=True, help="model folder; made if absent")
 
     sub = command("verify", _verify, "Prove that a model is what its card says, in every backend present.")
-    sub.add_argument("model", help="name, model folder or local-dir:PATH")
+    sub.add_argument("model", help=MODEL)
 
     sub = command("convert", _convert, "Turn a release of the authors into a model folder.")
     sub.add_argument("release", type=Path, help="the published .zip, or the folder that it unpacks to")
@@ -157,10 +161,6 @@ def _count_or_auto(text: str) -> int | str:
 def _images(options: argparse.Namespace) -> str | list[str]:
     # One path that does not exist is a mistake in the call; one of many is a row that fails.
     return options.images[0] if len(options.images) == 1 else list(options.images)
-
-
-def _usage(_: argparse.Namespace) -> int:
-    raise AssertionError("argparse asks for a protocol")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -269,10 +269,11 @@ def _knn(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from adios_zoo.export.to_onnx import FOLDER, export
+    from adios_zoo.export.to_onnx import export
+    from adios_zoo.model_card import ONNX_FOLDER
 
     for name, difference in export(options.model, options.output).items():
-        print(f"{options.output / FOLDER / name}.onnx: largest difference from torch {difference:.1e}")
+        print(f"{options.output / ONNX_FOLDER / name}.onnx: largest difference from torch {difference:.1e}")
     return 0
 
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from adios_zoo.draw import draw_masks
 from adios_zoo.images import read_image
+from adios_zoo.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from adios_zoo.model import AdiosModel
@@ -48,7 +49,7 @@ class DemoResult:
     pictures: tuple[Path, ...]
 
 
-def run_demo(out: str | Path, model_source: str = "resnet18_tin200") -> DemoResult:
+def run_demo(out: str | Path, model_source: str = DEFAULT_MODEL) -> DemoResult:
     """Load a model, show what it does on scikit-learn's two photographs, write mask pictures to ``out``.
 
     Raises:

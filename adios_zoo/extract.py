@@ -25,6 +25,7 @@ from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.files import replacing
 from adios_zoo.images import ImageError, ImageRef, Images, open_images
+from adios_zoo.registry import DEFAULT_MODEL
 from adios_zoo.writers import Features, csv_lines, open_writer
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class FeatureExtractor:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | nn.Module = "resnet18_tin200",
+        source: str | os.PathLike[str] | nn.Module = DEFAULT_MODEL,
         *,
         backend: str = "torch",
         device: str = "auto",
@@ -217,6 +218,7 @@ def extract_to_file(
         told = _tell(extractor.failures, told, bar)
         bar.update(writer.rows + told - bar.n)
         if not writer.rows:
+            _write_failures(output.with_name(f"{output.name}.failed.csv"), extractor.failures)
             raise _all_failed(extractor.failures)
     _write_failures(output.with_name(f"{output.name}.failed.csv"), extractor.failures)
     seconds = time.perf_counter() - start

@@ -21,11 +21,10 @@ def entries() -> dict[str, Entry]:
 
 def _entry(name: str, card: Card) -> Entry:
     def load(*, pretrained: bool = True, device: str = "cpu") -> AdiosModel:
-        # Imported here and completely: the clone is on sys.path only while the entry runs.
+        # Imported here: hubconf's dependencies are checked before an entry runs, but after hubconf was imported.
         from adios_zoo import model
 
         found = model.load_model(name) if pretrained else model.random_model(name)
-        _ = found.transform  # imports what it needs while it can be found
         return found.to(device)
 
     load.__name__ = load.__qualname__ = name

@@ -154,6 +154,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     - Transparency (alpha, palette or colour key) is laid over white; where opaque, colours do not change.
     - CMYK, YCCK, YCbCr, LAB, palette, grey and 1-bit are converted by Pillow, without their colour profiles.
 
+    The result carries no metadata, so that a second call changes nothing.
+
     Raises DataError when values of ``I`` or ``F`` lie outside those ranges or are not finite.
     """
     image.load()  # some formats write their EXIF block after the pixels
@@ -164,7 +166,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = _over_white(image)
     if method is not None:
         image = image.transpose(method)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info = {}  # the orientation among it: it has been applied, and must not be applied again
+    return image
 
 
 def path_id(path: PathLike) -> str:

@@ -26,7 +26,9 @@ from adios_zoo.model_card import (
     CONFIG,
     ENCODER,
     GOLDEN,
+    HEADS,
     MASKER,
+    ONNX_FOLDER,
     README,
     Card,
     config_of,
@@ -90,6 +92,8 @@ class AdiosModel(nn.Module):
             DataError: the folder cannot be written.
         """
         out = Path(folder)
+        for stale in (out / HEADS, *(out / ONNX_FOLDER).glob("*.onnx")):  # of the model that was here before
+            stale.unlink(missing_ok=True)
         for name, module in ((ENCODER, self.encoder), (MASKER, self.masker)):
             state = {
                 key: value.to(dtype) if value.is_floating_point() else value

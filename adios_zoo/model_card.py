@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ ENCODER = "model.safetensors"
 MASKER = "masker.safetensors"
 GOLDEN = "golden.safetensors"
 README = "README.md"
+HEADS = "heads.safetensors"
+ONNX_FOLDER = "onnx"
 
 _MOST_JSON = 16 << 20
 
@@ -126,6 +129,10 @@ class Card:
             raise ValueError(f"model_args: {mistake}")
         if not 0 < self.input_size <= 4096 or not 0 < self.crop_pct <= 1:
             raise ValueError("input_size must be from 1 to 4096 and crop_pct above 0, at most 1.")
+        if self.input_size > 8192 * self.crop_pct:
+            raise ValueError("crop_pct must not ask for images of more than 8192 pixels.")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError("mean and std must be finite, std above 0.")
         if not 0 < self.masker.slots <= 64 or not 0 < self.masker.base_channels <= 1024:
             raise ValueError("masker: slots must be from 1 to 64 and base_channels from 1 to 1024.")
         if not 0 < self.masker.image_size <= 4096:
@@ -246,6 +253,7 @@ def readme_of(card: Card) -> str:
     lines = [
         "---",
         "library_name: timm",
+        f"license: {'mit' if card.license == 'MIT' else 'other'}",
         "tags: [adios, self-supervised-learning, image-feature-extraction]",
         "pipeline_tag: image-feature-extraction",
         "---",

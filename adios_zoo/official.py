@@ -17,11 +17,9 @@ from adios_zoo.errors import ConfigError, IntegrityError
 from adios_zoo.files import explained, write_tensors
 from adios_zoo.fit import fill
 from adios_zoo.model import AdiosModel, build, write_card
-from adios_zoo.model_card import Card, card_of_folder
+from adios_zoo.model_card import HEADS, Card, card_of_folder
 from adios_zoo.official_card import card_of_args, differences
 from adios_zoo.official_checkpoint import read_state_dict
-
-HEADS = "heads.safetensors"
 
 # Networks of a release that no feature and no mask needs.
 _LEFT_OUT = {"classifier", "momentum_encoder", "momentum_projector", "momentum_classifier"}

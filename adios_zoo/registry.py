@@ -11,6 +11,7 @@ from pathlib import Path
 from adios_zoo.errors import UnknownModelError
 from adios_zoo.model_card import Card, parse_card, read_json
 
+DEFAULT_MODEL = "resnet18_tin200"
 _PACKAGE = Path(__file__).resolve().parent
 
 

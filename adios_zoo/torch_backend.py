@@ -34,7 +34,7 @@ class TorchBackend:
     """
 
     def __init__(self, source: str | os.PathLike[str] | nn.Module, *, device: str, precision: str) -> None:
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.dtype = _dtype(precision, self.device)
         self.auto_batch = _AUTO_BATCH.get(self.device.type, 32)
         model = source if isinstance(source, nn.Module) else load_model(source)
@@ -55,7 +55,12 @@ class TorchBackend:
             return cast("Features", cast("Tensor", self.model(x)).float().cpu().numpy())
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device that ``name`` asks for; ``auto`` is cuda, else mps, else cpu.
+
+    Raises:
+        BackendError: it is not available here.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

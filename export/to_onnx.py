@@ -27,15 +27,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adios_zoo.errors import AdiosError, BackendError, IntegrityError
+from adios_zoo.errors import AdiosError, BackendError, ConfigError, IntegrityError
 from adios_zoo.files import replacing
 from adios_zoo.model import AdiosModel, load_model, write_card
-from adios_zoo.model_card import CONFIG, Card
+from adios_zoo.model_card import CONFIG, ONNX_FOLDER, Card
 
 from .compare import TOLERANCE, photographs, session, worst_difference
 
 OPSET = 18
-FOLDER = "onnx"
 BATCHES = (1, 2, 7)
 
 
@@ -112,16 +111,20 @@ def export(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> di
 
     Raises:
         BackendError: onnx or ONNX Runtime is missing, or the architecture cannot be exported.
+        ConfigError: the folder holds another model.
         IntegrityError: a graph differs from torch by more than 1e-4; its file is not written.
     """
     out = Path(folder)
     model = load_model(source)
     if not (out / CONFIG).exists():
         model.save_pretrained(out)
-    card = load_model(out).card
+    there = load_model(out)
+    if any(not torch.equal(v, there.state_dict().get(k, v + 1)) for k, v in model.state_dict().items()):
+        raise ConfigError(f"{out} holds another model than {source}; choose another folder.")
+    card = there.card
     differences, written = {}, []
     for name, graph in graphs(model).items():
-        path = out / FOLDER / f"{name}.onnx"
+        path = out / ONNX_FOLDER / f"{name}.onnx"
         differences[name] = export_graph(graph, path, {"adios.card": json.dumps(card.to_dict())})
         written.append(path)
     write_card(card, out, also=written)

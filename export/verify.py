@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from adios_zoo.errors import BackendError, IntegrityError
 from adios_zoo.fetch import locate
 from adios_zoo.model import AdiosModel, load_model
-from adios_zoo.model_card import GOLDEN, Card, facts_of
+from adios_zoo.model_card import GOLDEN, ONNX_FOLDER, Card, facts_of
 
 from .compare import TOLERANCE, worst_difference
-from .to_onnx import FOLDER, Graph, check_graph, graphs
+from .to_onnx import Graph, check_graph, graphs
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def verify(source: str | os.PathLike[str]) -> list[Check]:
     checks.append(Check("load", True, "every tensor as the card says"))
     checks += _golden(model, folder / GOLDEN)
     for name, graph in graphs(model).items():
-        path = folder / FOLDER / f"{name}.onnx"
+        path = folder / ONNX_FOLDER / f"{name}.onnx"
         if path.is_file():
             checks.append(_onnx(path, graph))
     return checks

@@ -11,6 +11,9 @@ import pytest
 # The folder of golden numbers; ADIOS_REFERENCE names a fuller one.
 GOLDEN = Path(os.environ.get("ADIOS_REFERENCE") or Path(__file__).parent / "golden")
 
+# Real images: tiny-imagenet/ (parquet) and photos/ (JPEG).  Tests that need them skip where there are none.
+DATA = Path(os.environ.get("ADIOS_DATA") or "no-such-folder")
+
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,17 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_what_nobody_thought_of_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(name: str) -> None:
+        raise LookupError("no such thing\nand more")
+
+    monkeypatch.setattr("adios_zoo.registry.card", fails)
+    assert main(["show", "x"]) == 1
+    assert capsys.readouterr().err == "adios: unexpected LookupError: no such thing (--debug shows where)\n"
+
+
 def test_usage_is_argparses(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["extract"])

@@ -15,8 +15,10 @@ from adios_zoo.cores import _cgroup_quota
 from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.extract import FeatureExtractor, extract_to_file
 from adios_zoo.writers import read_features
+from tests.conftest import DATA
+from tests.models import small_model
 
-PHOTOS = Path(os.environ.get("ADIOS_PHOTOS", Path(__file__).parents[1] / ".." / "shared" / "data" / "photos"))
+PHOTOS = DATA / "photos"
 SUFFIXES = [".parquet", ".npy", ".csv"]
 
 
@@ -165,16 +167,18 @@ def test_files_hold_the_same_rows_with_and_without_broken_images(
     assert not side.exists()
 
 
-def test_no_image_left_is_an_error_and_writes_nothing(tmp_path: Path) -> None:
+def test_no_image_left_is_an_error_and_writes_no_features(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     output = tmp_path / "f.parquet"
     with pytest.raises(DataError, match=r"none of the 1 images.*a\.jpg"):
         extract_to_file(tmp_path, output, extractor=extractor(), progress=False, skip_bad=True)
+    assert not output.exists()
+    assert "a.jpg,the file is empty" in (tmp_path / "f.parquet.failed.csv").read_text().replace(str(tmp_path) + "/", "")
     with pytest.raises(DataError, match="none of the 1 images"):
         extractor().extract(tmp_path, skip_bad=True)
     with pytest.raises(DataError, match="no images were given"):
         extractor().extract([])
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "f.parquet.failed.csv"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -224,6 +228,26 @@ def test_bf16_is_close_to_fp32_and_comes_as_float32(folder: Path) -> None:
 def test_wrong_settings_are_one_sentence(settings: dict[str, object], error: type, says: str) -> None:
     with pytest.raises(error, match=says):
         extractor(**settings)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_a_photograph_turned_by_its_exif_has_the_features_of_the_upright_one(tmp_path: Path, suffix: str) -> None:
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    upright = Image.fromarray(
+        np.stack([np.tile(ramp, (48, 1)), np.tile(ramp[:48, None], 64), np.full((48, 64), 9)], 2).astype("u1")
+    )
+    turned = upright.transpose(Image.Transpose.ROTATE_90)  # tag 6 asks the viewer to turn it back
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.save(tmp_path / f"a.{suffix}")
+    turned.save(tmp_path / f"b.{suffix}", exif=exif)
+    model = small_model()
+    found = FeatureExtractor(model, device="cpu").extract([tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"])
+    with Image.open(tmp_path / f"b.{suffix}") as image, torch.inference_mode():
+        direct = model(model.transform(image)[None]).numpy()
+    np.testing.assert_allclose(found[1:], direct, atol=1e-5)
+    cosine = float(found[0] @ found[1] / np.linalg.norm(found[0]) / np.linalg.norm(found[1]))
+    assert cosine > 0.999
 
 
 def test_automatic_settings_fit_the_machine() -> None:

@@ -25,12 +25,12 @@ def test_every_name_is_an_entry_with_a_docstring() -> None:
         assert adios_zoo.card(name).summary in (entry.__doc__ or "")
 
 
-def test_list_and_help() -> None:
-    names = torch.hub._load_local  # the local form of list: what hubconf exports
-    assert callable(names)
+def test_what_hubconf_shows() -> None:
     module = torch.hub._import_module("hubconf", str(ROOT / "hubconf.py"))
     public = {n for n in dir(module) if callable(getattr(module, n)) and not n.startswith("_")}
     assert public == set(adios_zoo.list_models())
+    assert all("Returns:" in getattr(module, n).__doc__ for n in public)
+    assert {"torch", "timm", "safetensors"} <= set(module.dependencies)
 
 
 SCRIPT = """
@@ -56,7 +56,7 @@ torch.save(features, "features.pt")
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tracked files alone, in a folder with the name that the mission gives it."""
+    """The tracked files alone, in a folder of the name that the README shows."""
     target = tmp_path_factory.mktemp("clone") / "adios"
     for folder in ("adios_zoo", "train", "export"):
         shutil.copytree(ROOT / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -82,7 +82,7 @@ def test_from_another_folder(clone: Path, tmp_path: Path, name: str, pretrained:
             assert (model(x) - torch.load(tmp_path / "features.pt")).abs().max() < 1e-6
 
 
-def test_the_literal_of_the_mission(clone: Path, tmp_path: Path) -> None:
+def test_the_short_form(clone: Path, tmp_path: Path) -> None:
     script = (
         "import torch; print(torch.hub.load('adios', 'resnet18_in100', source='local', pretrained=False).card.name)"
     )

@@ -146,6 +146,7 @@ def test_exif_orientation_puts_every_pixel_upright(tmp_path: Path, orientation: 
     options = {"lossless": True} if suffix == "webp" else {}
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
     assert pixels(read_image(path)).tolist() == upright.tolist()
+    assert pixels(to_rgb(read_image(path))).tolist() == upright.tolist()
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

@@ -6,7 +6,7 @@ What is random in a run is a function of its seed and of how far it is, so progr
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,14 @@ class Progress:
         seconds: spent on them, over all sessions.
         data: fingerprint of the images.
         log_bytes: length of the log that belongs to these steps.
+        code: versions of the code that took the steps, in order.
     """
 
     step: int = 0
     seconds: float = 0.0
     data: str = ""
     log_bytes: int = 0
+    code: list[str] = field(default_factory=list)
 
 
 def save_checkpoint(
@@ -51,7 +53,7 @@ def save_checkpoint(
 def read_recipe_of(path: Path) -> dict[str, Any]:
     """The recipe that a checkpoint was made with."""
     with _opened(path) as file:
-        return dict(json.loads(file.metadata()["recipe"]))
+        return _stated(file, path, "recipe")
 
 
 def load_checkpoint(path: Path, game: nn.Module, optimisers: dict[str, Optimizer]) -> Progress:
@@ -62,7 +64,7 @@ def load_checkpoint(path: Path, game: nn.Module, optimisers: dict[str, Optimizer
     """
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        progress = Progress(**json.loads(file.metadata()["progress"]))
+        progress = Progress(**_stated(file, path, "progress"))
     state = {name.removeprefix("game."): t for name, t in tensors.items() if name.startswith("game.")}
     try:
         game.load_state_dict(state)
@@ -77,6 +79,13 @@ def load_checkpoint(path: Path, game: nn.Module, optimisers: dict[str, Optimizer
                 p = parameters[parameter]
                 optimiser.state[p][key] = tensor.to(p.device)
     return progress
+
+
+def _stated(file: Any, path: Path, what: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.metadata()[what]))
+    except (TypeError, KeyError, ValueError) as error:
+        raise IntegrityError(f"{path} is not a checkpoint of a run: its header has no {what}.") from error
 
 
 def _opened(path: Path) -> Any:

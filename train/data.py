@@ -127,12 +127,18 @@ def _chunks(files: list[Path], limit: int | None) -> Iterator[list[tuple[str, by
                 if limit is not None and row >= limit:
                     break
                 label = entry.get("label")
-                rows.append((f"{path.name}[{row}]", entry["image"].get("bytes"), -1 if label is None else label))
+                rows.append((f"{path.name}[{row}]", _bytes_of(entry["image"]), -1 if label is None else label))
                 row += 1
             if rows:
                 yield rows
             if limit is not None and row >= limit:
                 return
+
+
+def _bytes_of(image: Any) -> bytes | None:
+    """The encoded bytes in a cell of the image column; ``None`` if it has none."""
+    found = image.get("bytes") if isinstance(image, dict) else image
+    return found if isinstance(found, bytes) else None
 
 
 def _first_side(chunk: list[tuple[str, bytes | None, int]]) -> int:
@@ -142,7 +148,7 @@ def _first_side(chunk: list[tuple[str, bytes | None, int]]) -> int:
                 return int(min(image.size))
         except OSError:
             continue
-    raise DataError("None of the first images can be read; say their size.")
+    raise DataError("None of the first images can be read; is this the right column, and are they images?")
 
 
 def _decode(data: bytes | None, size: int) -> np.ndarray[Any, Any] | str:

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from pathlib import Path
 
 from adios_zoo import __version__
+from adios_zoo.cores import usable_cpus
 from adios_zoo.encoder import feature_width
+from adios_zoo.errors import ConfigError
 from adios_zoo.masker import default_blocks
 from adios_zoo.model import AdiosModel
 from adios_zoo.model_card import Card, MaskerFacts
 
+from .checkpoint import Progress
 from .game import Game
 from .recipe import Recipe
 
 
-def write_model(folder: Path, game: Game, recipe: Recipe, *, images: int, data: str, seconds: float) -> AdiosModel:
+def write_model(folder: Path, game: Game, recipe: Recipe, *, images: int, progress: Progress) -> AdiosModel:
     """Write encoder and masker of ``game`` as a model folder with the card that the run gives."""
-    model = AdiosModel(
-        card_of_run(recipe, images=images, data=data, seconds=seconds, width=feature_width(game.encoder))
-    )
+    model = AdiosModel(card_of_run(recipe, images=images, progress=progress, width=feature_width(game.encoder)))
     model.encoder.load_state_dict(game.encoder.state_dict())
     model.masker.load_state_dict(game.masker.state_dict())
     model.save_pretrained(folder)
     return model
 
 
-def card_of_run(recipe: Recipe, *, images: int, data: str, seconds: float, width: int) -> Card:
-    """The card of a finished run, which knows no figures yet."""
+def card_of_run(recipe: Recipe, *, images: int, progress: Progress, width: int) -> Card:
+    """The card of a run, which knows no figures yet.
+
+    Raises:
+        ConfigError: the recipe describes a model that no card can.
+    """
+    try:
+        return _card(recipe, images, progress, width)
+    except ValueError as error:
+        raise ConfigError(f"The recipe's model can have no card: {error}") from error
+
+
+def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
     architecture, method = recipe.encoder.architecture, recipe.game.method
     m = recipe.masker
     blocks = m.blocks if m.blocks is not None else default_blocks(m.image_size)
@@ -53,21 +64,21 @@ def card_of_run(recipe: Recipe, *, images: int, data: str, seconds: float, width
         training={
             "images": images,
             "epochs": recipe.epochs,
-            "hours": round(seconds / 3600, 2),
+            "hours": round(progress.seconds / 3600, 2),
             "seed": recipe.seed,
-            "data": data,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "code": code_version(),
+            "data": progress.data,
+            "machine": f"{platform.machine()}, {usable_cpus()} cores",
+            "code": "; ".join(progress.code),
         },
     )
 
 
 def code_version() -> str:
-    """Version of this package, with the commit if it runs from a checkout."""
+    """Version of this package, with the commit if it runs from a checkout, and whether that was changed."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return f"adios-zoo {__version__}"
-    git = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

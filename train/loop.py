@@ -24,9 +24,11 @@ from adios_zoo.encoder import create_encoder, feature_width
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.files import write_text
 from adios_zoo.masker import Masker
+from adios_zoo.torch_backend import choose_device
 
 from .checkpoint import Progress, load_checkpoint, read_recipe_of, save_checkpoint
 from .data import ImageSet, epoch_order, generator_for, load_images
+from .finish import card_of_run, code_version, write_model
 from .game import Batch, Game
 from .optim import LARS
 from .recipe import Recipe, parse_recipe
@@ -89,7 +91,7 @@ def pretrain(
     run = Run(Path(folder))
     _claim(run, recipe, resume)
     torch.manual_seed(recipe.seed)
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    where = choose_device(device)
     data = load_images(source, limit=recipe.images)
     _report_failures(run, data)
     trainer = _Trainer(recipe, data, where)
@@ -98,8 +100,13 @@ def pretrain(
         progress = load_checkpoint(run.checkpoint, trainer.game, trainer.optimisers)
         if progress.data != data.fingerprint:
             raise DataError(f"{source} holds other images than those that {run.folder} was trained on.")
+    code = code_version()
+    if code not in progress.code and progress.step < trainer.total_steps:
+        progress.code.append(code)
+    # What is wrong with the card should not show only when hours have been spent.
+    card_of_run(recipe, images=len(data), progress=progress, width=feature_width(trainer.game.encoder))
     trainer.play(run, progress, show_progress)
-    _write_model(run, trainer.game, recipe, data, progress)
+    write_model(run.model, trainer.game, recipe, images=len(data), progress=progress)
     return run.model
 
 
@@ -327,9 +334,3 @@ def _report_failures(run: Run, data: ImageSet) -> None:
         lines = [f"{where}\t{reason}" for where, reason in data.failures]
         write_text(run.folder / "unreadable.tsv", "\n".join(lines) + "\n")
         print(f"{len(lines)} images could not be read; see {run.folder / 'unreadable.tsv'}", file=sys.stderr)
-
-
-def _write_model(run: Run, game: Game, recipe: Recipe, data: ImageSet, progress: Progress) -> None:
-    from .finish import write_model
-
-    write_model(run.model, game, recipe, images=len(data), data=data.fingerprint, seconds=progress.seconds)

@@ -140,14 +140,14 @@ def read_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         ConfigError: unknown recipe, or one line for every unknown key and ill-typed value.
     """
-    data = yaml.safe_load(_text(source)) or {}
+    data = _yaml(_text(source), f"Recipe {source}") or {}
     if not isinstance(data, dict):
         raise ConfigError(f"Recipe {source}: a mapping of settings was expected.")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"A setting is key=value, not {override!r}.")
-        _put(data, key.split("."), yaml.safe_load(value))
+        _put(data, key.split("."), _yaml(value, f"The setting {override}"))
     return parse_recipe(data, what=f"Recipe {source}")
 
 
@@ -183,6 +183,13 @@ def _text(source: str) -> str:
     close = difflib.get_close_matches(source, recipe_names(), n=1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(recipe_names())}."
     raise ConfigError(f"There is no recipe named {source!r}; {hint} A recipe of your own is a path ending in .yaml.")
+
+
+def _yaml(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -21,7 +21,8 @@ def warmup_cosine(
     as it does in the authors' runs whose encoder schedule is shorter than the training.
     """
     if epoch < warmup_epochs:
-        return start + epoch * (base - start) / max(warmup_epochs - 1, 1)
+        # Between epochs the peak is not passed: it is held for the last of the warm-up.
+        return start + min(epoch / max(warmup_epochs - 1, 1), 1.0) * (base - start)
     progress = (epoch - warmup_epochs) / max(max_epochs - warmup_epochs, 1)
     return minimum + (base - minimum) * (1 + math.cos(math.pi * progress)) / 2
 

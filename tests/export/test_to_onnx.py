@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from adios_zoo.export.compare import photographs, session, worst_difference
 from adios_zoo.export.to_onnx import BATCHES, check_graph, export, export_graph, graphs
 from PIL import Image
 
-from adios_zoo.errors import BackendError, IntegrityError
+from adios_zoo.errors import BackendError, ConfigError, IntegrityError
 from adios_zoo.images import read_image
-from adios_zoo.model import load_model
+from adios_zoo.model import AdiosModel, load_model
 from adios_zoo.model_card import card_of_folder
-from tests.models import small_model
+from tests.models import small_card, small_model
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,20 @@ def test_a_wrong_graph_is_noticed_and_not_written(exported: Path, tmp_path: Path
     with pytest.raises((IntegrityError, BackendError)):
         export_graph(replace(right, module=Random(), outputs=("features",)), tmp_path / "a.onnx", {})
     assert not list(tmp_path.iterdir())
+
+
+def test_another_models_folder_is_not_filled(exported: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    other = AdiosModel(small_card()).save_pretrained(tmp_path / "other")
+    with pytest.raises(ConfigError, match="another model"):
+        export(exported, other)
+    assert not (other / "onnx").exists()
+
+
+def test_saving_another_model_removes_the_graphs_of_the_last(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "m"))
+    small_model().save_pretrained(folder)
+    assert not list((folder / "onnx").glob("*.onnx"))
 
 
 def test_what_torch_cannot_export_is_one_sentence(tmp_path: Path) -> None:

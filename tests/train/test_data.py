@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +11,10 @@ import torch
 from adios_zoo.train.data import epoch_order, generator_for, load_images
 
 from adios_zoo.errors import ConfigError, DataError
+from tests.conftest import DATA
 from tests.train.small import CLASSES, write_images
 
-TINY = Path(os.environ.get("ADIOS_DATA") or Path(__file__).parents[3] / "shared" / "data") / "tiny-imagenet"
+TINY = DATA / "tiny-imagenet"
 
 
 def test_images_labels_and_classes(tmp_path: Path) -> None:
@@ -81,6 +81,17 @@ def test_files_of_another_layout(tmp_path: Path) -> None:
         load_images(write_images(tmp_path / "all.parquet", count=2, broken=(0, 1)))
 
 
+def test_a_cell_without_bytes_is_a_failure_and_plain_bytes_are_an_image(tmp_path: Path) -> None:
+    write_images(tmp_path / "a.parquet", count=3)
+    whole = pq.read_table(tmp_path / "a.parquet")["image"].to_pylist()
+    cells = [whole[0]["bytes"], None, whole[2]["bytes"]]
+    pq.write_table(pa.table({"image": pa.array(cells, pa.binary())}), tmp_path / "b.parquet")
+    data = load_images(f"parquet:{tmp_path}/b.parquet")
+    assert len(data) == 2
+    assert [where for where, _ in data.failures] == ["b.parquet[1]"]
+    assert data.labels.tolist() == [-1, -1]
+
+
 def test_every_epoch_visits_every_image_once_in_an_order_of_its_own() -> None:
     first, second = epoch_order(50, seed=3, epoch=0), epoch_order(50, seed=3, epoch=1)
     assert sorted(first.tolist()) == list(range(50))
@@ -98,7 +109,7 @@ def test_generators_differ_by_purpose_and_number() -> None:
     assert len(draws) == 8
 
 
-@pytest.mark.skipif(not TINY.is_dir(), reason=f"Tiny-ImageNet is not at {TINY} (set ADIOS_DATA)")
+@pytest.mark.skipif(not TINY.is_dir(), reason="ADIOS_DATA names no folder with tiny-imagenet/")
 def test_real_images_grey_ones_included() -> None:
     data = load_images(f"parquet:{TINY}/valid.parquet", limit=300)
     assert data.images.shape == (300, 3, 64, 64)

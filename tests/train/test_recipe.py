@@ -56,6 +56,8 @@ def test_unknown_recipes_are_suggested() -> None:
         read_recipe("resnet18_tin200")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_recipe("nowhere.yaml")
+    with pytest.raises(ConfigError, match="not YAML"):
+        read_recipe(recipe_names()[0], ["epochs=["])
     with pytest.raises(ConfigError, match="key=value"):
         read_recipe(recipe_names()[0], ["epochs"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from adios_zoo.train.schedules import byol_tau, warmup_cosine
@@ -47,6 +48,15 @@ def test_rates(case: tuple[str, str, str, dict[str, object]]) -> None:
 
 def test_the_cases_are_all_there() -> None:
     assert len(CASES) >= 12
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 5])
+def test_by_the_step_the_rate_never_passes_its_peak(warmup: int) -> None:
+    rates = [warmup_cosine(i / 50, 0.2, warmup_epochs=warmup, max_epochs=10) for i in range(500)]
+    assert max(rates) == pytest.approx(0.2, abs=0.005 if warmup == 1 else 1e-9)
+    assert max(rates) <= 0.2 + 1e-12
+    assert rates[-1] < 0.001
+    assert all(abs(a - b) < 0.02 for a, b in pairwise(rates))
 
 
 def test_byol_tau() -> None:
