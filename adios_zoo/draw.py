@@ -7,7 +7,6 @@ the photograph allows.
 
 from __future__ import annotations
 
-import math
 import os
 import unicodedata
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from adios_zoo.errors import ConfigError
 from adios_zoo.extract import Failure
 from adios_zoo.files import replacing
 from adios_zoo.images import ImageError, PathLike, find_images, read_image
+from adios_zoo.preprocess import crop_start, resized_size
 
 if TYPE_CHECKING:
     from adios_zoo.model import AdiosModel
@@ -118,19 +118,11 @@ def predict_masks(model: AdiosModel, image: Image.Image) -> Floats:
 def crop_box(width: int, height: int, card: Card) -> tuple[float, float, float, float]:
     """Part of a photograph that the model sees: (left, top, right, bottom) in the photograph's pixels.
 
-    This is timm's evaluation transform read backwards.  With s = floor(input_size / crop_pct), the photograph
-    is resized, to s x s in crop mode ``squash`` and to a shorter side of s in ``center``, and its central square
-    of input_size pixels is taken.
+    This is the card's transform read backwards; see ``preprocess.py``.
     """
-    scaled = math.floor(card.input_size / card.crop_pct)
-    if card.crop_mode == "squash":
-        resized = (scaled, scaled)
-    else:
-        shorter = min(width, height)
-        resized = (int(scaled * width / shorter), int(scaled * height / shorter))
     edges = []
-    for pixels, side in zip((width, height), resized, strict=True):
-        start = round((side - card.input_size) / 2)
+    for pixels, side in zip((width, height), resized_size(card, width, height), strict=True):
+        start = crop_start(card, side)
         edges.append((start * pixels / side, (start + card.input_size) * pixels / side))
     (left, right), (top, bottom) = edges
     return left, top, right, bottom

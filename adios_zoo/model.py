@@ -31,6 +31,7 @@ from adios_zoo.model_card import (
     ONNX_FOLDER,
     README,
     Card,
+    check_facts,
     config_of,
     facts_of,
     readme_of,
@@ -219,9 +220,8 @@ def _with_weights(model: AdiosModel, folder: Path) -> AdiosModel:
         path = folder / name
         if not path.is_file():
             raise IntegrityError(f"{folder} has no {name}.")
-        stated = model.card.files.get(name)
-        if stated is not None and facts_of(path) != stated:
-            raise IntegrityError(f"{path} is not the file that its card describes: length or SHA-256 differ.")
+        if name in model.card.files:
+            check_facts(path, model.card.files[name])
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:

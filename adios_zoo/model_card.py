@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from adios_zoo.errors import CardError
+from adios_zoo.errors import CardError, IntegrityError
 from adios_zoo.strict import build
 
 CONFIG = "config.json"
@@ -218,6 +218,16 @@ def facts_of(path: Path) -> FileFacts:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return FileFacts(path.stat().st_size, digest.hexdigest())
+
+
+def check_facts(path: Path, stated: FileFacts) -> None:
+    """Compare a file with what its card states.
+
+    Raises:
+        IntegrityError: they differ.
+    """
+    if path.stat().st_size != stated.bytes or facts_of(path) != stated:
+        raise IntegrityError(f"{path} is not the file that its card describes: length or SHA-256 differ.")
 
 
 def config_of(card: Card) -> dict[str, Any]:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from PIL import Image
-from torch import Tensor
 
 from adios_zoo.images import to_rgb
 from adios_zoo.model_card import Card
 
-Transform = Callable[[Image.Image], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
+
+
+def resized_size(card: Card, width: int, height: int) -> tuple[int, int]:
+    """Width and height that an image is resized to before the crop, in pixels."""
+    scaled = math.floor(card.input_size / card.crop_pct)
+    if card.crop_mode == "squash":
+        return scaled, scaled
+    shorter = min(width, height)
+    return int(scaled * width / shorter), int(scaled * height / shorter)
+
+
+def crop_start(card: Card, side: int) -> int:
+    """First pixel of the central crop along a side of the resized image."""
+    return round((side - card.input_size) / 2)
 
 
 def make_transform(card: Card) -> Transform:

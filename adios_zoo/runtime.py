@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 import warnings
 from pathlib import Path
@@ -20,7 +19,8 @@ from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import BackendError, IntegrityError
 from adios_zoo.fetch import locate
 from adios_zoo.images import to_rgb
-from adios_zoo.model_card import Card, facts_of
+from adios_zoo.model_card import Card, check_facts
+from adios_zoo.preprocess import crop_start, resized_size
 from adios_zoo.writers import Features
 
 FILE = "onnx/encoder.onnx"
@@ -64,7 +64,9 @@ class OnnxEncoder:
         self.card, folder = locate(os.fspath(source))
         self.name, self.source = self.card.name, os.fspath(source)
         self.auto_batch = 8  # larger ones are no faster on a CPU and their memory is kept
-        self.session = _session(_graph(self.card, folder, self.source), provider, fallback, threads or usable_cpus())
+        self.session = make_session(
+            str(_graph(self.card, folder, self.source)), provider, fallback, threads or usable_cpus()
+        )
         self.provider = provider if PROVIDERS[provider][0] in self.session.get_providers() else "cpu"
 
     @property
@@ -83,23 +85,15 @@ class OnnxEncoder:
     def transform(self, image: Image.Image) -> NDArray[np.float32]:
         """A PIL image of any mode and size as a normalised array (3, S, S)."""
         card = self.card
-        image = _resized(to_rgb(image), card)
-        left, top = (round((side - card.input_size) / 2) for side in image.size)
+        image = to_rgb(image)
+        size = resized_size(card, *image.size)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling[card.interpolation.upper()])
+        left, top = (crop_start(card, side) for side in size)
         image = image.crop((left, top, left + card.input_size, top + card.input_size))
         pixels = np.asarray(image, np.float32).transpose(2, 0, 1) / np.float32(255)
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (card.mean, card.std))
         return np.ascontiguousarray((pixels - mean) / std)
-
-
-def _resized(image: Image.Image, card: Card) -> Image.Image:
-    scaled = math.floor(card.input_size / card.crop_pct)
-    width, height = image.size
-    shorter = min(width, height)
-    if card.crop_mode == "squash":
-        size = (scaled, scaled)
-    else:
-        size = (int(scaled * width / shorter), int(scaled * height / shorter))
-    return image if size == image.size else image.resize(size, Image.Resampling[card.interpolation.upper()])
 
 
 def _graph(card: Card, folder: Path, source: str) -> Path:
@@ -108,12 +102,18 @@ def _graph(card: Card, folder: Path, source: str) -> Path:
         raise BackendError(
             f"{card.name} has no {FILE}; write it with `adios export {source} -o FOLDER` and give that folder."
         )
-    if facts_of(path) != card.files.get(FILE):  # nor one that the card does not know: it may be another model's
-        raise IntegrityError(f"{path} is not the file that its card describes: length or SHA-256 differ.")
+    if FILE not in card.files:  # it may be another model's
+        raise IntegrityError(f"{path} is not a file that its card names; write it anew with `adios export`.")
+    check_facts(path, card.files[FILE])
     return path
 
 
-def _session(path: Path, provider: str, fallback: bool, threads: int) -> Any:
+def make_session(model: str | bytes, provider: str, fallback: bool, threads: int) -> Any:
+    """An ONNX Runtime session of a file's path or content, on the provider and on no other unless allowed.
+
+    Raises:
+        BackendError: ONNX Runtime or the provider is missing.
+    """
     if provider not in PROVIDERS:
         raise BackendError(f"Provider {provider!r} is unknown; it is one of {', '.join(PROVIDERS)}.")
     try:
@@ -129,7 +129,7 @@ def _session(path: Path, provider: str, fallback: bool, threads: int) -> Any:
     options.log_severity_level = 4  # a provider that fails to load is reported below, in one sentence
     providers = [wanted, "CPUExecutionProvider"] if wanted in onnxruntime.get_available_providers() else []
     if providers:
-        session = onnxruntime.InferenceSession(str(path), options, providers=list(dict.fromkeys(providers)))
+        session = onnxruntime.InferenceSession(model, options, providers=list(dict.fromkeys(providers)))
         # ONNX Runtime falls back in silence: what runs is what the session says.
         if wanted in session.get_providers():
             return session
@@ -137,7 +137,7 @@ def _session(path: Path, provider: str, fallback: bool, threads: int) -> Any:
     if not fallback:
         raise BackendError(f"{message} Install that, choose provider 'cpu', or allow the fallback to it.")
     warnings.warn(f"{message} The CPU is taken instead.", stacklevel=4)
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _warn_of_both() -> None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adios_zoo.errors import BackendError
+from adios_zoo.runtime import make_session
 
 TOLERANCE = 1e-4  # relative to the largest value, float32
 
@@ -38,18 +38,8 @@ def photographs(count: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tenso
 
 
 def session(model: bytes) -> Any:
-    """An ONNX Runtime session on the CPU for a serialised model.
-
-    Raises:
-        BackendError: ONNX Runtime is missing.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendError('This needs ONNX Runtime: pip install "adios-zoo[onnx]".') from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()  # not the host's core count, which containers do not have
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    """An ONNX Runtime session on the CPU for a serialised model."""
+    return make_session(model, "cpu", fallback=False, threads=torch.get_num_threads())
 
 
 @cache
