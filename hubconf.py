@@ -3,7 +3,7 @@
 ``torch.hub.load(CLONE, "resnet18_tin200", source="local")``; see the README for all forms.
 """
 
-dependencies = ["torch", "torchvision", "timm", "safetensors", "huggingface_hub", "PIL", "numpy"]
+dependencies = ["torch", "torchvision", "timm", "safetensors", "huggingface_hub", "filelock", "tqdm", "PIL", "numpy"]
 
 from adios_zoo.hub import entries as _entries  # noqa: E402  (torch.hub reads the names above first)
 

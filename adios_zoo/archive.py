@@ -78,7 +78,8 @@ def open_release(path: Path) -> Iterator[Release]:
         _check_size(checkpoint, checkpoint.stat().st_size, MAX_CHECKPOINT)
         yield Release(_parsed(args.read_bytes(), str(path)), checkpoint, str(path))
     elif path.is_file():
-        with TemporaryDirectory(prefix="adios-") as folder:
+        # A file that a tensor is still mapped from cannot be deleted on Windows.
+        with TemporaryDirectory(prefix="adios-", ignore_cleanup_errors=True) as folder:
             args, checkpoint = Path(folder) / "args.json", Path(folder) / "release.ckpt"
             _copy_from_zip(path, args, checkpoint)
             yield Release(_parsed(args.read_bytes(), str(path)), checkpoint, str(path))

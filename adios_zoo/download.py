@@ -27,6 +27,7 @@ _TRIES = 4  # failures in a row that brought nothing new
 _ALL_TRIES = 100  # failures in all
 _STALLS = 3  # of them, those that cost a long wait
 _PAUSE = 0.5  # seconds before the first new try; doubles
+_MORE = "ADIOS_TIMEOUT gives it more"
 
 
 class _BrokenOffError(Exception):
@@ -161,7 +162,7 @@ def _answer(address: str, start: int, origin: _Origin | None) -> http.client.HTT
     except urllib.error.URLError as error:  # only of the connection, not of what came over it
         raise DownloadError(f"{host} cannot be reached ({_why(error.reason)})") from error
     except TimeoutError as error:
-        raise _StalledError(f"{host} sends nothing for {stall_limit():g} s") from error
+        raise _StalledError(f"{host} sends nothing for {stall_limit():g} s; {_MORE}") from error
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, http.client.InvalidURL):
             raise DownloadError(f"{address} is no address ({error})") from error
@@ -172,7 +173,7 @@ def _chunk(response: http.client.HTTPResponse, address: str) -> bytes:
     try:
         return response.read1(1 << 18)
     except TimeoutError as error:
-        raise _StalledError(f"{address} stalls: nothing for {stall_limit():g} s") from error
+        raise _StalledError(f"{address} stalls: nothing for {stall_limit():g} s; {_MORE}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(f"{address} breaks off ({_why(error)})") from error
 
@@ -181,7 +182,7 @@ def _why(error: object) -> str:
     if isinstance(error, socket.gaierror):
         return "no network, or no host of that name"
     if isinstance(error, TimeoutError):
-        return f"nothing within {connect_limit():g} s"
+        return f"nothing within {connect_limit():g} s; {_MORE}"
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
 
 

@@ -266,11 +266,14 @@ def _printable(text: str) -> str:
     return "".join(c if c.isascii() or c in "·…" else "?" for c in plain)
 
 
-def _root(source: PathLike | Sequence[PathLike], paths: Sequence[Path]) -> Path:
-    """Folder below which the images' own sub-folders are kept."""
+def _root(source: PathLike | Sequence[PathLike], paths: Sequence[Path]) -> Path | None:
+    """Folder below which the images' own sub-folders are kept; ``None`` of images on several drives of Windows."""
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         return _absolute(Path(source))
-    return Path(os.path.commonpath([_absolute(path).parent for path in paths]))
+    try:
+        return Path(os.path.commonpath([_absolute(path).parent for path in paths]))
+    except ValueError:
+        return None
 
 
 def _absolute(path: Path) -> Path:
@@ -278,12 +281,13 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.normpath(Path.cwd() / path))
 
 
-def _targets(paths: Sequence[Path], root: Path, out_dir: Path) -> list[Path]:
+def _targets(paths: Sequence[Path], root: Path | None, out_dir: Path) -> list[Path]:
     """One picture's path for each image; no two alike, on a file system that ignores case either."""
     taken: set[str] = set()
     targets = []
     for path in paths:
-        first = name = _absolute(path).relative_to(root).with_suffix("")
+        below = _absolute(path).relative_to(root) if root else Path(path.name)
+        first = name = below.with_suffix("")
         copy = 1
         while str(name).lower() in taken:
             copy += 1

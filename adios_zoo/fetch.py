@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from adios_zoo import registry
-from adios_zoo.cache import downloads_folder, lock_file, models_folder, offline, writable
+from adios_zoo.cache import downloads_folder, lock_file, model_lock, models_folder, offline, writable
 from adios_zoo.download import download
 from adios_zoo.errors import CardError, ConfigError, DownloadError, IntegrityError, UnknownModelError
 from adios_zoo.model_card import CONFIG, ENCODER, MASKER, Card, card_of_folder, facts_of
@@ -35,7 +35,7 @@ def locate(source: str) -> tuple[Card, Path]:
         ConfigError: a variable of the environment, or a name on the Hub, is wrong.
     """
     if source.startswith("local-dir:"):
-        folder = Path(source.removeprefix("local-dir:"))
+        folder = _expanded(source.removeprefix("local-dir:"))
         return card_of_folder(folder), folder
     if source.startswith(PREFIX):
         folder = snapshot(source.removeprefix(PREFIX))
@@ -46,12 +46,20 @@ def locate(source: str) -> tuple[Card, Path]:
         if bundled is not None:
             return card, bundled
         return _cached(card) or _fetched(card)
-    if Path(source).is_dir():
-        return card_of_folder(Path(source)), Path(source)
-    if os.sep in source or source.startswith("."):
+    folder = _expanded(source)
+    if folder.is_dir():
+        return card_of_folder(folder), folder
+    if folder.name != source or source.startswith("."):
         raise UnknownModelError(f"There is no model folder {source}.")
     registry.card(source)  # raises, with the closest names
     raise ConfigError(f"{source!r} cannot be loaded.")
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~ of a user whom the system does not know
+        return Path(text)
 
 
 def _cached(card: Card) -> tuple[Card, Path] | None:
@@ -109,7 +117,10 @@ def _release(card: Card) -> tuple[Path, bool]:
         address = f"{mirror.rstrip('/')}/{tail}"
     target = downloads_folder() / name
     if target.is_file():  # whole, but not converted: that broke off
-        return target, True
+        if card.archive is None or facts_of(target) == card.archive:
+            return target, True
+        with writable(target):
+            target.unlink()
     if variable := offline():
         raise DownloadError(_missing(card, f"not in {models_folder()}, and {variable} forbids fetching them"))
     try:
@@ -161,12 +172,10 @@ def _convert(release: Path, folder: Path, card: Card) -> None:
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
     """Within, no other process fetches the model ``name``; a lock of a process that died does not count."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    path = lock_file(name)
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, mode=0o666)  # in a shared cache whoever may write there may take it
+    lock = model_lock(name)
+    with writable(lock_file(name)):
         try:
             lock.acquire(timeout=0)
         except Timeout:

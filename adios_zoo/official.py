@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from adios_zoo.archive import open_release, shown
+from adios_zoo.archive import Release, open_release, shown
 from adios_zoo.encoder import feature_width
 from adios_zoo.errors import ConfigError, IntegrityError
 from adios_zoo.files import explained, write_tensors
@@ -55,12 +55,7 @@ def convert(release: Path, out: Path, *, card: Card | None = None, heads: bool =
     out = Path(out).resolve()
     _check_free(out)
     with open_release(Path(release)) as found:
-        stated = card_of_args(found.args, found.what)
-        card = stated if card is None else _agreed(card, stated, found.what)
-        groups = _networks(read_state_dict(found.checkpoint, what=found.what), found.what)
-        model = _filled(card, groups, found.what)
-        extra = _heads(card, model, groups, found.what) if heads else {}
-        return _write(model, extra, out)
+        return _converted(found, out, card, heads)
 
 
 def renamed(tensors: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]:
@@ -76,6 +71,16 @@ def renamed(tensors: Mapping[str, Tensor], architecture: str) -> dict[str, Tenso
         for name, tensor in tensors.items()
         if not name.endswith((".relative_position_index", ".attn_mask"))
     }
+
+
+def _converted(release: Release, out: Path, card: Card | None, heads: bool) -> Card:
+    """On return no tensor is left that is mapped from the release: Windows deletes no file in use."""
+    stated = card_of_args(release.args, release.what)
+    card = stated if card is None else _agreed(card, stated, release.what)
+    groups = _networks(read_state_dict(release.checkpoint, what=release.what), release.what)
+    model = _filled(card, groups, release.what)
+    extra = _heads(card, model, groups, release.what) if heads else {}
+    return _write(model, extra, out)
 
 
 def _check_free(out: Path) -> None:

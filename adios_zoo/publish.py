@@ -8,10 +8,9 @@ from typing import Any
 
 from adios_zoo.cache import offline
 from adios_zoo.errors import DownloadError
-from adios_zoo.model_card import CONFIG, ENCODER, GOLDEN, MASKER, README
+from adios_zoo.model_card import CONFIG, README
 from adios_zoo.snapshot import check_name
 
-_FILES = (CONFIG, ENCODER, MASKER, GOLDEN, README)
 _FOLDER_NAME = "local-dir:THIS_FOLDER"  # in the README of a folder that does not know where it lies
 
 
@@ -39,7 +38,7 @@ def publish(
     dry_run: bool = False,
     message: str = "Upload an ADIOS model",
 ) -> Publication:
-    """Put a model folder on the Hub: the files of its card and ``onnx/``, nothing else, in one commit.
+    """Put a model folder on the Hub: its card, README and the files that the card names, in one commit.
 
     The repository is made if it is not there.  The token is the one that huggingface_hub finds (``hf auth login`` or
     ``HF_TOKEN``).
@@ -61,8 +60,8 @@ def publish(
 
     check_name(repo)
     card = load_model(f"local-dir:{folder}").card
-    files = {name: folder / name for name in (*_FILES, *card.files) if (folder / name).is_file()}
-    files |= {p.relative_to(folder).as_posix(): p for p in sorted((folder / "onnx").rglob("*")) if p.is_file()}
+    # Files that the card does not name may be of weights that the folder had before.
+    files = {name: folder / name for name in (CONFIG, README, *card.files) if (folder / name).is_file()}
     contents: dict[str, Path | bytes] = dict(files)
     if README in files:
         text = files[README].read_text(encoding="utf-8")

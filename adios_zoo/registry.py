@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from adios_zoo.errors import UnknownModelError
+from adios_zoo.errors import CardError, UnknownModelError
 from adios_zoo.model_card import Card, parse_card, read_json
 
 DEFAULT_MODEL = "resnet18_tin200"
@@ -18,10 +18,12 @@ _PACKAGE = Path(__file__).resolve().parent
 @cache
 def _cards() -> dict[str, Card]:
     """All cards by name and by alias."""
-    found = {}
+    found: dict[str, Card] = {}
     for path in sorted((_PACKAGE / "cards").glob("*.json")):
         card = parse_card(read_json(path), what=path.name)
         for name in (card.name, *card.aliases):
+            if name in found:
+                raise CardError(f"{path.name}: {name} is a name or an alias of {found[name].name} already.")
             found[name] = card
     return found
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import secrets
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from adios_zoo.cache import offline
 from adios_zoo.connection import connect_limit, limited
-from adios_zoo.errors import ConfigError, DownloadError
-from adios_zoo.model_card import CONFIG, ENCODER, MASKER
+from adios_zoo.errors import CardError, ConfigError, DownloadError
+from adios_zoo.model_card import CONFIG, ENCODER, MASKER, ONNX_FOLDER, README, card_of_folder
 
 PREFIX = "hf-hub:"
 
-_WANTED = [CONFIG, "*.safetensors", "README.md"]
+_WANTED = [CONFIG, "*.safetensors", f"{ONNX_FOLDER}/*", README]
 _NEEDED = (CONFIG, ENCODER, MASKER)
 
 
@@ -35,7 +37,7 @@ def snapshot(name: str) -> Path:
     is_commit = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
     variable = offline()
     found = _cached(repo, revision) if is_commit or variable else None
-    if found:
+    if found and (variable or _whole(found)):
         return found
     if variable:
         raise DownloadError(
@@ -69,6 +71,14 @@ def _cached(repo: str, revision: str) -> Path | None:
     return Path(found) if all((Path(found) / file).is_file() for file in _NEEDED) else None
 
 
+def _whole(folder: Path) -> bool:
+    """Whether all files that the folder's card names are there, those too that a model can do without."""
+    try:
+        return all((folder / file).is_file() for file in card_of_folder(folder).files)
+    except CardError:
+        return False
+
+
 def _asked(repo: str, revision: str) -> Path:
     """The folder, brought up to date by the Hub if that answers."""
     from huggingface_hub import HfApi, snapshot_download
@@ -77,8 +87,14 @@ def _asked(repo: str, revision: str) -> Path:
     limit = connect_limit()
     try:
         # snapshot_download alone would try for some twenty seconds before it says that there is no network.
-        limited(lambda: HfApi().model_info(repo, revision=revision or None, timeout=limit), limit)
-        found = Path(snapshot_download(repo, revision=revision or None, allow_patterns=_WANTED, etag_timeout=limit))
+        info = limited(lambda: HfApi().model_info(repo, revision=revision or None, timeout=limit), limit)
+        commit = info.sha or revision
+        cached = _cached(repo, commit)
+        if cached and _whole(cached):
+            found = cached
+        else:
+            found = Path(snapshot_download(repo, revision=commit or None, allow_patterns=_WANTED, etag_timeout=limit))
+        _remember(found, revision or "main", commit)
     except RevisionNotFoundError as error:
         raise DownloadError(f"{repo} on the Hub has no branch, tag or commit {revision!r}.") from error
     except Exception as error:  # what a missing network raises depends on huggingface_hub's version
@@ -93,6 +109,31 @@ def _asked(repo: str, revision: str) -> Path:
     return found
 
 
+def _remember(folder: Path, revision: str, commit: str) -> None:
+    """Note in the Hub's cache which commit a branch or tag is: a download by commit does not, and without a network
+    the name would not be found."""
+    refs = folder.parents[1] / "refs"
+    path = refs / revision
+    if revision == commit or folder.name != commit or not path.resolve().is_relative_to(refs.resolve()):
+        return
+    with suppress(OSError):  # the cache may be read-only
+        if path.is_file() and path.read_text() == commit:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        new.write_text(commit)
+        new.replace(path)
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    while error is not None:
+        # Libraries that huggingface_hub builds on have a class of their own for it.
+        if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _why(repo: str, error: Exception, *, with_remedy: bool = True) -> str:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -104,7 +145,10 @@ def _why(repo: str, error: Exception, *, with_remedy: bool = True) -> str:
         status = getattr(error.response, "status_code", "no status")
         why = f"The Hub answers {status} for {repo}"
     else:
-        reason = (str(error) or f"no answer within {connect_limit():g} s").strip().splitlines()[0]
+        if _timed_out(error):
+            reason = f"no answer within {connect_limit():g} s; ADIOS_TIMEOUT gives it more"
+        else:
+            reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         why = f"The Hub cannot be asked for {repo} ({reason.rstrip('.')})"
         return f"{why}; without it {_by_hand(repo)}." if with_remedy else why
     return f"{why}." if with_remedy else why

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,25 @@ GOLDEN = Path(os.environ.get("ADIOS_REFERENCE") or Path(__file__).parent / "gold
 DATA = Path(os.environ.get("ADIOS_DATA") or "no-such-folder")
 
 
+class NetworkUsedError(BaseException):
+    """A test reached for the network; no ``except Exception`` takes it for a network that is down."""
+
+
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def reached(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """The addresses that were reached for; if there are any at the end, the test fails."""
     connect = socket.socket.connect
+    addresses: list[object] = []
 
     def only_loopback(self: socket.socket, address: object) -> None:
         if self.family != socket.AF_UNIX and not str(address).startswith(("('127.", "('::1", "('localhost")):
-            raise AssertionError(f"a test reached for the network: {address}")
+            addresses.append(address)  # a thread's exception may get lost
+            raise NetworkUsedError(f"a test reached for the network: {address}")
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", only_loopback)
+    yield addresses
+    assert not addresses, f"a test reached for the network: {addresses}"
 
 
 @pytest.fixture

@@ -76,6 +76,30 @@ def test_remove(home: Path) -> None:
     assert [entry.name for entry in cache.entries()] == ["vit_tiny_in100s_byol"]
 
 
+def test_what_is_being_converted_is_not_listed(home: Path) -> None:
+    left = home / "models" / ".vit_tiny_in100s_byol.1234abcd"
+    left.mkdir()
+    assert len(cache.entries()) == 3
+    cache.remove(["vit_tiny_in100s_byol"])
+    assert not left.exists()
+
+
+def test_what_is_in_use_is_not_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [home / "downloads" / f"byol_adioss_imagenet100.zip.part{tail}" for tail in ("", ".json")]
+    for part in parts:
+        part.write_bytes(b"x")
+    with cache.model_lock("resnet18_in100_byol"):
+        for names in (["x.zip.part", "resnet18_in100"], [parts[0].name], [parts[1].name], ["--all"]):
+            assert main(["cache", "remove", *names]) == 1
+            err = capsys.readouterr().err
+            assert "resnet18_in100_byol is in use" in err
+            assert len(err.splitlines()) == 1
+        assert len(cache.entries()) == 5
+        cache.remove(["vit_tiny_in100s_byol"])
+    cache.remove([entry.name for entry in cache.entries()])
+    assert not cache.entries()
+
+
 def test_what_cannot_be_removed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -200,6 +200,17 @@ def test_draw_masks_of_listed_files_writes_no_npy_unasked(tmp_path):
     assert not list(out.rglob("*.npy"))
 
 
+def test_images_on_two_drives_go_by_their_bare_names(tmp_path, monkeypatch):
+    def refuse(_):
+        raise ValueError("Paths don't have the same drive")
+
+    paths = [save(photograph(30, 30), tmp_path / folder / "one.png") for folder in "xy"]
+    monkeypatch.setattr(draw.os.path, "commonpath", refuse)
+    report = draw.draw_masks(FakeModel(), paths, tmp_path / "out", progress=False)
+    assert [path.name for path in report.written] == ["one.png", "one-2.png"]
+    assert {path.parent for path in report.written} == {tmp_path / "out"}
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "out").write_text("a file")
     picture = save(photograph(30, 30), tmp_path / "a.png")

@@ -21,9 +21,10 @@ import torch
 import adios_zoo
 from adios_zoo import fetch
 from adios_zoo.cache import downloads_folder, models_folder
-from adios_zoo.errors import AdiosError, ConfigError, DataError, DownloadError, IntegrityError
+from adios_zoo.errors import AdiosError, ConfigError, DataError, DownloadError, IntegrityError, UnknownModelError
 from adios_zoo.fetch import locate
-from adios_zoo.model_card import Card, facts_of
+from adios_zoo.model import write_card
+from adios_zoo.model_card import Card, card_of_folder, facts_of
 from tests.models import saved_model, small_card
 from tests.releases import release
 from tests.server import Files, Hub, running
@@ -183,6 +184,39 @@ def test_known_facts_of_the_archive_are_checked(
         fetch._fetched(card)
     assert not converted
     assert fetch._fetched(card.replace(archive=right))[1] == models_folder() / "x"
+
+
+def test_a_left_archive_is_compared_with_its_card(
+    small_zip: Path, converted: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = facts_of(small_zip)
+    card = small_card(name="x", origin="release", source=f"https://example.org/{TAIL}", archive=right)
+    left = downloads_folder() / ARCHIVE
+    left.parent.mkdir(parents=True)
+    with mirror(small_zip, monkeypatch) as files:
+        shutil.copy(small_zip, left)
+        fetch._fetched(card)
+        assert not files.requests
+        shutil.rmtree(models_folder())
+        with zipfile.ZipFile(left, "w") as file:
+            file.writestr("weights", b"of another release")
+        fetch._fetched(card)
+        assert len(files.requests) == 1
+    assert not left.exists()
+
+
+def test_folders_in_all_spellings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved_model(tmp_path / "m")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for source in ("~/m", "local-dir:~/m"):
+        assert locate(source)[1] == tmp_path / "m"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sep", "\\")  # Windows takes both
+        with pytest.raises(UnknownModelError, match="no model folder a/b"):
+            locate("a/b")
+    with pytest.raises(UnknownModelError, match="no model folder ~nobody-of-that-name/m"):
+        locate("~nobody-of-that-name/m")
 
 
 def test_an_archive_that_does_not_convert_is_not_kept(
@@ -412,6 +446,57 @@ def test_a_hub_that_hangs(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with running(files) as address:
         point_to(monkeypatch, address)
         start = time.monotonic()
-        with pytest.raises(DownloadError, match="cannot be asked"):
+        with pytest.raises(DownloadError, match=r"cannot be asked .*no answer within 0.3 s; ADIOS_TIMEOUT"):
             locate("hf-hub:org/model")
         assert time.monotonic() - start < 2
+
+
+def with_onnx(folder: Path) -> Path:
+    """Give a model folder a file in ``onnx/`` that its card names."""
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "encoder.onnx").write_bytes(b"graph")
+    write_card(card_of_folder(folder), folder, also=[folder / "onnx" / "encoder.onnx"])
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_onnx_files_come_too(hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = contents(with_onnx(saved_model(tmp_path / "m")))
+    with running(Hub("org/model", files)) as address:
+        point_to(monkeypatch, address)
+        assert contents(locate("hf-hub:org/model")[1]) == files
+
+
+def test_a_cached_commit_without_its_onnx_files_is_completed(
+    hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = contents(with_onnx(saved_model(tmp_path / "m")))
+    found = put(hub_cache, tmp_path / "m", sha=Hub.sha(0))
+    shutil.rmtree(found / "onnx")
+    assert locate("hf-hub:org/model")[1] == found  # no network: the model itself is there
+    with running(Hub("org/model", files)) as address:
+        point_to(monkeypatch, address)
+        assert contents(locate(f"hf-hub:org/model@{Hub.sha(0)}")[1]) == files
+
+
+def test_of_a_branch_only_its_commit_is_asked_for(
+    hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub("org/model", contents(saved_model(tmp_path / "m")))
+    hub.branches["dev/x"] = 0
+    with running(hub) as address:
+        point_to(monkeypatch, address)
+        found = locate("hf-hub:org/model")[1]
+        for revision, path in {"": "", "@main": "/revision/main", "@dev/x": "/revision/dev/x"}.items():
+            del hub.calls[:]
+            assert locate(f"hf-hub:org/model{revision}")[1] == found
+            assert hub.calls == [f"GET /api/models/org/model{path}"]
+        hub.commits.append(contents(saved_model(tmp_path / "n", name="later")))
+        hub.branches["main"] = 1
+        assert locate("hf-hub:org/model")[0].name == "later"
+    monkeypatch.setenv("ADIOS_OFFLINE", "1")  # the names are known without the Hub
+    assert locate("hf-hub:org/model")[0].name == "later"
+    assert locate("hf-hub:org/model@dev/x")[1] == found

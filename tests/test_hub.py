@@ -30,7 +30,7 @@ def test_what_hubconf_shows() -> None:
     public = {n for n in dir(module) if callable(getattr(module, n)) and not n.startswith("_")}
     assert public == set(adios_zoo.list_models())
     assert all("Returns:" in getattr(module, n).__doc__ for n in public)
-    assert {"torch", "timm", "safetensors"} <= set(module.dependencies)
+    assert {"torch", "timm", "safetensors", "tqdm", "filelock"} <= set(module.dependencies)
 
 
 SCRIPT = """

@@ -12,6 +12,8 @@ import torch
 import adios_zoo
 from adios_zoo.cli import main
 from adios_zoo.errors import AdiosError, CardError, ConfigError, DownloadError, IntegrityError
+from adios_zoo.model import write_card
+from adios_zoo.model_card import card_of_folder
 from adios_zoo.publish import publish
 from tests.models import saved_model, small_model
 from tests.server import Hub, running
@@ -36,6 +38,8 @@ def folder(tmp_path: Path) -> Path:
     folder = saved_model(tmp_path / "m")
     (folder / "onnx").mkdir()
     (folder / "onnx" / "encoder.onnx").write_bytes(b"graph")
+    write_card(card_of_folder(folder), folder, also=[folder / "onnx" / "encoder.onnx"])
+    (folder / "onnx" / "masker.onnx").write_bytes(b"of weights that were here before")
     (folder / "notes.txt").write_text("the author's own")
     (folder / ".env").write_text("secret")
     return folder

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 import adios_zoo
-from adios_zoo.errors import UnknownModelError
+from adios_zoo import registry
+from adios_zoo.errors import CardError, UnknownModelError
 from adios_zoo.masker import Masker
 from adios_zoo.registry import bundled_folder, list_models
 
@@ -53,6 +55,20 @@ def test_every_card_makes_its_networks(name: str) -> None:
     masker = Masker(facts.image_size, facts.slots, facts.base_channels, facts.norm, facts.blocks).eval()
     with torch.inference_mode():
         assert masker(torch.zeros(1, 3, facts.image_size, facts.image_size)).shape[1] == facts.slots
+
+
+@pytest.mark.parametrize("change", [{"name": "resnet18_in100_byol", "aliases": []}, {"aliases": ["resnet18_in100"]}])
+def test_a_name_is_there_once(change: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = registry._PACKAGE / "cards"
+    (tmp_path / "cards").mkdir()
+    for path in cards.glob("resnet18_in100_*.json"):
+        data = json.loads(path.read_text())
+        if path.stem == "resnet18_in100_simclr":
+            data |= change
+        (tmp_path / "cards" / path.name).write_text(json.dumps(data))
+    monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
+    with pytest.raises(CardError, match=r"resnet18_in100(_byol)? is a name or an alias of"):
+        registry._cards.__wrapped__()
 
 
 def test_unknown_names() -> None:
