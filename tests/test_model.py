@@ -16,6 +16,7 @@ import adios_zoo
 from adios_zoo.encoder import create_encoder, feature_width
 from adios_zoo.errors import BackendError, CardError, ConfigError, IntegrityError, UnknownModelError
 from adios_zoo.model import AdiosModel, load_model
+from adios_zoo.model_card import card_of_folder, config_of, readme_of
 from tests.models import saved_model, small_model
 
 
@@ -182,6 +183,13 @@ def test_files_are_readable_by_others(tmp_path: Path) -> None:
         "masker.safetensors",
         "model.safetensors",
     }
+
+
+def test_the_folders_readme_and_config_are_made_from_the_card(tmp_path: Path) -> None:
+    folder = saved_model(tmp_path / "m", training={"images": 7})
+    card = card_of_folder(folder)
+    assert (folder / "README.md").read_text() == readme_of(card)
+    assert json.loads((folder / "config.json").read_text()) == json.loads(json.dumps(config_of(card)))
 
 
 def test_model_args_reach_the_backbone(tmp_path: Path) -> None:
