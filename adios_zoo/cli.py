@@ -65,8 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print the card as JSON")
 
     sub = command("extract", _extract, "Write the features of images to a file.")
-    sub.add_argument("images", nargs="+", help="image files, folders, glob patterns, or .txt lists of paths")
-    sub.add_argument("-o", "--output", type=Path, required=True, help="features.parquet, .npy or .csv")
+    _add_images(sub, output="features.parquet, .npy or .csv")
     _add_model(sub)
     sub.add_argument("--backend", default="torch", help="torch (default), or onnx for a folder of `adios export`")
     sub.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
@@ -77,8 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_quiet(sub)
 
     sub = command("masks", _masks, "Draw the masks of images.")
-    sub.add_argument("images", nargs="+", help="image files, folders, glob patterns, or .txt lists of paths")
-    sub.add_argument("-o", "--output", type=Path, required=True, help="folder for the pictures")
+    _add_images(sub, output="folder for the pictures")
     _add_model(sub)
     sub.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
     sub.add_argument("--npy", action="store_true", help="write the masks as (N, H, W) .npy files too")
@@ -142,12 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_images(parser: argparse.ArgumentParser, *, output: str) -> None:
+    parser.add_argument("images", nargs="+", help="image files, folders, glob patterns, or .txt lists of paths")
+    parser.add_argument("-o", "--output", type=Path, required=True, help=output)
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        help=f"name, model folder, local-dir:PATH or hf-hub:ORG/REPO; default: {DEFAULT_MODEL}",
-    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"{MODEL}; default: {DEFAULT_MODEL}")
 
 
 def _add_quiet(parser: argparse.ArgumentParser) -> None:

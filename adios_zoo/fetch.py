@@ -16,7 +16,7 @@ from adios_zoo import registry
 from adios_zoo.cache import downloads_folder, lock_file, model_lock, models_folder, offline, writable
 from adios_zoo.download import download
 from adios_zoo.errors import CardError, ConfigError, DownloadError, IntegrityError, UnknownModelError
-from adios_zoo.model_card import CONFIG, ENCODER, MASKER, Card, card_of_folder, facts_of
+from adios_zoo.model_card import CONFIG, ENCODER, MASKER, Card, card_of_folder, check_facts, facts_of
 from adios_zoo.snapshot import PREFIX, snapshot
 
 
@@ -70,10 +70,8 @@ def _cached(card: Card) -> tuple[Card, Path] | None:
     try:
         found = card_of_folder(folder)
         for name, facts in found.files.items():
-            path = folder / name
-            if path.stat().st_size != facts.bytes or facts_of(path) != facts:
-                return None
-    except (CardError, OSError):
+            check_facts(folder / name, facts)
+    except (CardError, IntegrityError, OSError):
         return None
     return found, folder
 

@@ -16,6 +16,7 @@ _SLACK = 1 << 24  # elements of tables and temporaries that a module may have be
 _NAMED = 3  # keys that a message names
 
 
+# torch's own modes are not annotated, hence the two ignores.
 class no_larger_than(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801 (used as a function)
     """Within, new tensors may have ``elements`` elements together, twice over; more raise before memory is taken.
 

@@ -232,7 +232,8 @@ def _onnx(graph: Graph, metadata: Mapping[str, str]) -> bytes:
 
 def _reason(error: Exception) -> str:
     """The innermost cause in one line: the exporter wraps it in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__  # type: ignore[assignment]
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__

@@ -30,7 +30,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
         if self.family != socket.AF_UNIX and not str(address).startswith(("('127.", "('::1", "('localhost")):
             addresses.append(address)  # a thread's exception may get lost
             raise NetworkUsedError(f"a test reached for the network: {address}")
-        connect(self, address)  # type: ignore[arg-type]
+        connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", only_loopback)
     yield addresses

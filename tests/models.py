@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from adios_zoo.export.to_onnx import export
 
 from adios_zoo.model import AdiosModel
 from adios_zoo.model_card import Card, MaskerFacts
@@ -33,6 +34,12 @@ def small_card(**changes: object) -> Card:
 def small_model(**changes: object) -> AdiosModel:
     torch.manual_seed(0)
     return AdiosModel(small_card(**changes))
+
+
+def exported_model(folder: Path) -> Path:
+    """A model folder with its ONNX files."""
+    export(saved_model(folder), folder)
+    return folder
 
 
 def saved_model(folder: Path, **changes: object) -> Path:

@@ -51,7 +51,7 @@ def checkpoint_of(state: dict[str, Tensor], *, extra: dict[str, Any] | None = No
     name, tensor = next(iter(state.items()))
     optimiser = {"state": {0: {"momentum_buffer": tensor * 0.5}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
     as_modules_write_it: OrderedDict[str, Tensor] = OrderedDict(state)
-    as_modules_write_it._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
+    as_modules_write_it._metadata = OrderedDict({"": {"version": 1}})
     return {
         "epoch": 499,
         "global_step": 12345,

@@ -33,7 +33,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     served = Files(**{"/a.zip": archive()})
-    with running(served) as served.address:  # type: ignore[attr-defined]
+    with running(served) as served.address:
         yield served
 
 

@@ -42,7 +42,7 @@ class TinyEncoder(nn.Module):
 
 
 def extractor(**settings: object) -> FeatureExtractor:
-    return FeatureExtractor(TinyEncoder(), **{"device": "cpu", "batch_size": 4, **settings})  # type: ignore[arg-type]
+    return FeatureExtractor(TinyEncoder(), **{"device": "cpu", "batch_size": 4, **settings})
 
 
 @pytest.fixture
@@ -95,12 +95,12 @@ def test_stream_gives_batches_and_reads_no_further_than_it_must(folder: Path) ->
             taken.append(1)
             yield Image.new("RGB", (9, 9), (len(taken) % 256, 0, 0))
 
-    stream = extractor(num_workers=2).stream(endless())  # type: ignore[arg-type]
+    stream = extractor(num_workers=2).stream(endless())
     ids, features = next(stream)
     assert ids == ["#0", "#1", "#2", "#3"]
     assert features.shape == (4, 8)
     assert len(taken) <= 3 * 4
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     sizes = [len(ids) for ids, _ in extractor().stream(folder)]
     assert sizes == [4, 4, 3]
 
@@ -126,7 +126,7 @@ def test_an_image_the_transform_cannot_take_is_a_failure_too(folder: Path) -> No
             raise MemoryError
         return whole(image)
 
-    model.transform = picky  # type: ignore[method-assign]
+    model.transform = picky
     run = FeatureExtractor(model, device="cpu")
     assert run.extract([Image.new("L", (1, 1)), Image.new("L", (2, 2))], skip_bad=True).shape == (1, 8)
     assert [failure.id for failure in run.failures] == ["#0"]
@@ -192,7 +192,7 @@ def test_an_exception_midway_leaves_no_file(folder: Path, tmp_path: Path, suffix
             raise RuntimeError("power cut")
         return x.mean((2, 3))
 
-    run.backend.model.forward = fails  # type: ignore[method-assign]
+    run.backend.model.forward = fails
     with pytest.raises(RuntimeError, match="power cut"):
         extract_to_file(folder, tmp_path / f"f{suffix}", extractor=run, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
@@ -200,7 +200,7 @@ def test_an_exception_midway_leaves_no_file(folder: Path, tmp_path: Path, suffix
 
 def test_features_that_are_not_finite_are_refused(folder: Path) -> None:
     run = extractor()
-    run.backend.model.forward = lambda x: x.mean((2, 3)) / 0  # type: ignore[method-assign]
+    run.backend.model.forward = lambda x: x.mean((2, 3)) / 0
     with pytest.raises(BackendError, match="not finite"):
         run.extract(folder)
 

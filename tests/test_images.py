@@ -210,7 +210,7 @@ def test_globs_lists_files_and_sequences(tmp_path: Path) -> None:
         (tmp_path / name).touch()
 
     def names(source: object) -> list[str]:
-        return [path.relative_to(tmp_path).as_posix() for path in find_images(source)]  # type: ignore[arg-type]
+        return [path.relative_to(tmp_path).as_posix() for path in find_images(source)]
 
     assert names(str(tmp_path / "*.jpg")) == ["10.jpg", "2.jpg", "odd[1].jpg"]
     assert names(str(tmp_path / "**" / "*.jpg")) == ["10.jpg", "2.jpg", "odd[1].jpg", "sub/1.jpg"]
@@ -247,7 +247,7 @@ def test_arrays_and_pil_images_are_numbered_by_position() -> None:
 
 @pytest.mark.parametrize("item", [np.zeros((4, 5, 3)), np.zeros((3, 4, 5), np.uint8), np.zeros((0, 5), np.uint8), 3])
 def test_other_arrays_are_refused(item: object) -> None:
-    (ref,) = open_images([item])  # type: ignore[list-item]
+    (ref,) = open_images([item])
     with pytest.raises(ImageError, match="is no image"):
         ref.read()
 

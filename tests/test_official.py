@@ -212,7 +212,7 @@ def test_a_card_that_is_given_must_agree(tmp_path: Path) -> None:
 )
 def test_wrong_tensors_are_named(change: object, words: str, tmp_path: Path) -> None:
     state = small_state()
-    change(state)  # type: ignore[operator]
+    change(state)
     run = write_run(tmp_path / "r", small_args(), checkpoint_of(state))
     with pytest.raises(IntegrityError, match=words) as caught:
         convert(run, tmp_path / "out" / "m")

@@ -12,7 +12,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from adios_zoo.export.to_onnx import export
 from PIL import Image
 
 from adios_zoo import FeatureExtractor
@@ -21,15 +20,12 @@ from adios_zoo.errors import BackendError, IntegrityError
 from adios_zoo.model import load_model
 from adios_zoo.runtime import OnnxEncoder
 from adios_zoo.writers import read_features
-from tests.models import small_model
+from tests.models import exported_model, small_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runtime") / "model"
-    small_model().save_pretrained(out)
-    export(out, out)
-    return out
+    return exported_model(tmp_path_factory.mktemp("runtime") / "model")
 
 
 @pytest.fixture(scope="module")

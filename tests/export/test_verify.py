@@ -9,21 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from adios_zoo.export.to_onnx import export
 from adios_zoo.export.verify import verify
 from safetensors.torch import load_file, save_file
 
 from adios_zoo.cli import main
 from adios_zoo.model_card import facts_of
-from tests.models import small_model
+from tests.models import exported_model
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("verify") / "model"
-    small_model().save_pretrained(folder)
-    export(folder, folder)
-    return folder
+    return exported_model(tmp_path_factory.mktemp("verify") / "model")
 
 
 @pytest.fixture

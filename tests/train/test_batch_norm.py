@@ -77,4 +77,4 @@ def test_all_remembers_masked_passes() -> None:
 
 def test_unknown_modes() -> None:
     with pytest.raises(ConfigError, match="all, clean"):
-        RunningStatistics([], "masked")  # type: ignore[arg-type]
+        RunningStatistics([], "masked")
