@@ -1,7 +1,7 @@
 """Sources of images: one string names them, whatever they lie in.
 
-    photos/   photos/**/*.jpg   list.txt   file.jpg      image files; class sub-folders of a folder give labels
-    parquet:GLOB   file.parquet                          tables in the layout of the Hugging Face Hub
+photos/   photos/**/*.jpg   list.txt   file.jpg      image files; class sub-folders of a folder give labels
+parquet:GLOB   file.parquet                          tables in the layout of the Hugging Face Hub
 """
 
 from __future__ import annotations

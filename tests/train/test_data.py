@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from adios_zoo.train.chance import epoch_order, generator_for
 from adios_zoo.train.data import load_images
 
 from adios_zoo.errors import ConfigError, DataError
@@ -91,23 +90,6 @@ def test_a_cell_without_bytes_is_a_failure_and_plain_bytes_are_an_image(tmp_path
     assert len(data) == 2
     assert [where for where, _ in data.failures] == ["b.parquet[1]"]
     assert data.labels.tolist() == [-1, -1]
-
-
-def test_every_epoch_visits_every_image_once_in_an_order_of_its_own() -> None:
-    first, second = epoch_order(50, seed=3, epoch=0), epoch_order(50, seed=3, epoch=1)
-    assert sorted(first.tolist()) == list(range(50))
-    assert first.tolist() != second.tolist()
-    assert torch.equal(first, epoch_order(50, seed=3, epoch=0))
-
-
-def test_generators_differ_by_purpose_and_number() -> None:
-    draws = {
-        float(torch.rand((), generator=generator_for(seed, purpose, number)))
-        for seed in (0, 1)
-        for purpose in ("order", "step")
-        for number in (0, 1)
-    }
-    assert len(draws) == 8
 
 
 @pytest.mark.skipif(not TINY.is_dir(), reason="ADIOS_DATA names no folder with tiny-imagenet/")
