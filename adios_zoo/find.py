@@ -69,10 +69,7 @@ def find_images(source: PathLike | Sequence[PathLike]) -> list[Path]:
 
     Raises DataError when ``source`` does not exist, a folder cannot be listed, or nothing is found.
     """
-    if isinstance(source, (str, os.PathLike)):
-        places = [find(source)]
-    else:
-        places = [find_or_keep(item) for item in source]
+    places = [find(source)] if isinstance(source, (str, os.PathLike)) else [find_or_keep(item) for item in source]
     found = [Path(place.base + name) for place in places for name in place.names]
     if not found:
         raise DataError("no images were given: pass at least one path.")

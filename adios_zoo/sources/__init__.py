@@ -1,7 +1,7 @@
 """Sources of images: one string names them, whatever they lie in.
 
-    photos/   photos/**/*.jpg   list.txt   file.jpg      image files; class sub-folders of a folder give labels
-    parquet:GLOB   file.parquet                          tables in the layout of the Hugging Face Hub
+photos/   photos/**/*.jpg   list.txt   file.jpg      image files; class sub-folders of a folder give labels
+parquet:GLOB   file.parquet                          tables in the layout of the Hugging Face Hub
 """
 
 from __future__ import annotations
@@ -93,11 +93,7 @@ def _packed(spec: str) -> Stream | None:
     kind, colon, place = spec.partition(":")
     if colon and kind in _KINDS:
         return _KINDS[kind](spec, place)
+    if near := get_close_matches(kind.lower(), _KINDS, 1) if colon and not Path(spec).exists() else []:
+        raise ConfigError(f"{spec}: there is no kind of source {kind!r}; did you mean {near[0]}:{place}?")
     by_suffix = _SUFFIXES.get(Path(spec).suffix.lower())
-    if by_suffix:
-        return by_suffix(spec, spec)
-    if colon and kind.isalpha() and not Path(spec).exists():
-        near = get_close_matches(kind.lower(), _KINDS, 1)
-        if near:
-            raise ConfigError(f"{spec}: there is no kind of source {kind!r}; did you mean {near[0]}:{place}?")
-    return None
+    return by_suffix(spec, spec) if by_suffix else None

@@ -38,7 +38,9 @@ def test_rows_labels_and_names(source: Source, tmp_path: Path) -> None:
     assert in_passing[11] == (f"{tmp_path}/b.parquet[1]", 1, png(11))
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, None), (3, 5), (4, 8), (9, 11), (10, None), (16, 99), (17, None), (5, 5)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, None), (3, 5), (4, 8), (9, 11), (10, None), (16, 99), (17, None), (5, 5)]
+)
 def test_any_stretch_of_rows(source: Source, start: int, stop: int | None) -> None:
     assert numbers(source.iterate(start, stop)) == list(range(17))[start:stop]
 
