@@ -69,20 +69,6 @@ def find(source: PathLike) -> Found:
     return found
 
 
-def find_images(source: PathLike | Sequence[PathLike]) -> list[Path]:
-    """List the image files of a folder, glob, ``.txt`` list, single file, or a sequence of these.
-
-    A member of a sequence or a line of a list that does not exist is kept, so that reading it reports it.
-
-    Raises DataError when ``source`` does not exist, a folder cannot be listed, or nothing is found.
-    """
-    places = [find(source)] if isinstance(source, (str, os.PathLike)) else [find_or_keep(item) for item in source]
-    found = [Path(place.base + name) for place in places for name in place.names]
-    if not found:
-        raise DataError("no images were given: pass at least one path.")
-    return found
-
-
 def path_id(path: PathLike) -> str:
     """Name ``path`` in results: its own text, with line breaks and bytes that are not UTF-8 as escapes.
 

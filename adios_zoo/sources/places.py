@@ -49,14 +49,16 @@ def find_images_at(address: str) -> Found:
     with reachable(address):
         files, path = _at(address)
         if _is_glob(address):
-            return Found("", _addresses(files, files.glob(path)))
-        if not files.isdir(path):
-            return Found("", [address])
-        base = address.rstrip("/") + "/"
-        images = [place for place in _addresses(files, files.find(path)) if _is_image(place.removeprefix(base))]
-    if not images:
-        raise DataError(f"{address}: no image files in this folder.")
-    return Found(base, [place.removeprefix(base) for place in images], in_folder=True)
+            base, names = "", _addresses(files, files.glob(path))
+        elif files.isdir(path):
+            base = address.rstrip("/") + "/"
+            below = (place[len(path.rstrip("/")) + 1 :] for place in files.find(path))
+            names = sorted(name for name in below if _is_image(name))
+        else:
+            base, names = "", [address]
+    if not names:
+        raise DataError(f"{address}: no image files there.")
+    return Found(base, names, in_folder=bool(base))
 
 
 def open_file(place: str) -> BinaryIO:
