@@ -8,10 +8,9 @@ Which files are taken
     list file   ``.txt``, one path a line, relative to the list's own folder; blank lines and ``#`` lines are
                 skipped.  Every line is taken.
     file        taken, whatever its suffix.
-    sequence    any of these, one after the other.
 
 Folders and globs give name order, which is the order of the POSIX path strings (relative to the folder);
-lists and sequences keep theirs.  Names that start with a dot are hidden and never taken from a folder or a
+lists keep theirs.  Names that start with a dot are hidden and never taken from a folder or a
 glob.
 """
 

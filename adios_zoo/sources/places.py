@@ -61,13 +61,17 @@ def find_images_at(address: str) -> Found:
     return Found(base, names, in_folder=bool(base))
 
 
-def open_file(place: str) -> BinaryIO:
+@contextmanager
+def open_file(place: str) -> Iterator[BinaryIO]:
     """Open a file for reading; raises OSError, or DataError for an address that cannot be reached."""
     if not is_address(place):
-        return Path(place).open("rb")
+        with Path(place).open("rb") as file:
+            yield file
+        return
     with reachable(place):
         files, path = _at(place)
-        return cast("BinaryIO", files.open(path, "rb"))
+        with files.open(path, "rb") as file:
+            yield file
 
 
 def read_part(place: str, start: int = 0, size: int | None = None) -> bytes:
@@ -116,7 +120,7 @@ def reachable(address: str) -> Iterator[None]:
         if isinstance(error, ValueError) and "Protocol not known" in str(error):
             raise ConfigError(f"{address}: fsspec knows no {protocol}:// addresses.") from error
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{address}: cannot be reached: {reason}.") from error
+        raise DataError(f"{address}: cannot be read: {reason}.") from error
 
 
 def _at(address: str) -> tuple[Any, str]:

@@ -81,6 +81,29 @@ def test_folders_of_files_are_read_where_they_lie(tmp_path: Path) -> None:
             refs[contents.index(b"no image")].read()
 
 
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("org/data", ("org/data", None, None, "train")),
+        ("data:small", ("data", "small", None, "train")),
+        ("org/data@v1.0#test", ("org/data", None, "v1.0", "test")),
+        ("org/data:small@refs/pr/3#train[:10%]", ("org/data", "small", "refs/pr/3", "train[:10%]")),
+    ],
+)
+def test_the_parts_of_a_name(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, place: str, expected: tuple[str | None, ...]
+) -> None:
+    load, asked = datasets.load_dataset, []
+
+    def loads(name: str, config: str | None, *, revision: str | None, split: str, streaming: bool) -> object:
+        asked.append((name, config, revision, split))
+        return load(str(repository), split="train", streaming=streaming)
+
+    monkeypatch.setattr(datasets, "load_dataset", loads)
+    assert numbers(open_stream(f"hf:{place}")) == numbers(open_stream(f"hf-stream:{place}")) == list(range(10))
+    assert asked == [expected, expected]
+
+
 def test_fingerprints_tell_splits_apart(repository: Path) -> None:
     for kind in ("hf", "hf-stream"):
         train = open_stream(f"{kind}:{repository}").fingerprint()

@@ -119,7 +119,7 @@ def test_what_is_not_there_is_one_sentence(web: str, memory: Any) -> None:
         ("memory://nowhere/*.png", DataError, "no image"),
         ("parquet:memory://nowhere/*.parquet", DataError, "No file matches"),
         (f"parquet:{web}/gone.parquet", DataError, "gone.parquet: there is no such file"),
-        ("tar:http://127.0.0.1:9/a.tar", DataError, "127.0.0.1:9/a.tar: cannot be reached"),
+        ("tar:http://127.0.0.1:9/a.tar", DataError, "127.0.0.1:9/a.tar: cannot be read"),
         ("what://ever/photos", ConfigError, "knows no what:// addresses"),
     ):
         with pytest.raises(error, match=says) as caught:
