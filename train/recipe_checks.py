@@ -152,9 +152,9 @@ def _views(r: Recipe) -> Iterator[Mistake]:
 
 def _schedule(r: Recipe) -> Iterator[Mistake]:
     o = r.optimiser
-    if o.warmup_epochs >= r.epochs - o.ends_early:
+    if o.warmup_epochs > r.epochs - o.ends_early:
         early = f" less optimiser.ends_early, {o.ends_early}," if o.ends_early else ""
-        text = f"optimiser.warmup_epochs must be below epochs, {r.epochs},{early} not {o.warmup_epochs}."
+        text = f"optimiser.warmup_epochs must be at most epochs, {r.epochs},{early} not {o.warmup_epochs}."
         yield Mistake("optimiser.warmup_epochs optimiser.ends_early epochs", text)
     if o.byol_tau[0] > o.byol_tau[1]:
         yield Mistake("optimiser.byol_tau", f"optimiser.byol_tau must not fall, from {o.byol_tau[0]} to {o.byol_tau[1]}.")

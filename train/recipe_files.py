@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -56,6 +57,14 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
 )
+
+
+def to_yaml(data: dict[str, Any]) -> str:
+    """Plain data as YAML that :func:`parse_yaml` reads: groups of settings in blocks, in their order."""
+    plain = json.loads(json.dumps(data))  # tuples become lists
+    # JSON has no keys but texts.
+    keyed = parse_yaml(json.dumps(plain), "the settings")
+    return yaml.safe_dump(keyed, sort_keys=False, default_flow_style=None, width=110)
 
 
 def parse_yaml(text: str, what: str) -> Any:
