@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from importlib import resources
 from pathlib import Path
@@ -59,12 +58,16 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes tuples as lists, which safe YAML has no tag for."""
+
+
+_Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
+
+
 def to_yaml(data: dict[str, Any]) -> str:
     """Plain data as YAML that :func:`parse_yaml` reads: groups of settings in blocks, in their order."""
-    plain = json.loads(json.dumps(data))  # tuples become lists
-    # JSON has no keys but texts.
-    keyed = parse_yaml(json.dumps(plain), "the settings")
-    return yaml.safe_dump(keyed, sort_keys=False, default_flow_style=None, width=110)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
 
 
 def parse_yaml(text: str, what: str) -> Any:
