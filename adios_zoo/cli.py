@@ -92,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
     _add_quiet(sub)
 
-    sub = command("recipes", _recipes, "Name the recipes that come with the package, or print one with all its settings.")
+    sub = command(
+        "recipes", _recipes, "Name the recipes that come with the package, or print one with all its settings."
+    )
     sub.add_argument("recipe", nargs="?", help="name of a recipe, or the path of a .yaml file")
     sub.add_argument("settings", nargs="*", metavar="key=value", help="such as optimiser.lr=0.2")
 

@@ -105,6 +105,7 @@ def _block(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
 
 
 def check_masker(image_size: int, slots: int, base_channels: int, norm: str, blocks: int) -> None:
+    """Refuse, as a ConfigError, what no :class:`Masker` can be made with."""
     if blocks not in _DOWN:
         raise ConfigError(
             f"The masker has 4, 5 or 6 blocks, not {blocks}; for {image_size}-pixel images set blocks yourself."

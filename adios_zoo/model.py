@@ -99,7 +99,11 @@ class AdiosModel(nn.Module):
             DataError: the folder cannot be written.
         """
         out = Path(folder)
-        for stale in (out / HEADS, out / MASKER, *(out / ONNX_FOLDER).glob("*.onnx")):  # of the model that was here before
+        for stale in (
+            out / HEADS,
+            out / MASKER,
+            *(out / ONNX_FOLDER).glob("*.onnx"),
+        ):  # of the model that was here before
             stale.unlink(missing_ok=True)
         for name, module in networks(self).items():
             state = {

@@ -288,8 +288,7 @@ def readme_of(card: Card) -> str:
         "```python",
         "import adios_zoo, timm",
         "",
-        'model = adios_zoo.load_model("local-dir:THIS_FOLDER")      # encoder'
-        + (" and masker" if card.masker else ""),
+        'model = adios_zoo.load_model("local-dir:THIS_FOLDER")      # encoder' + (" and masker" if card.masker else ""),
         'encoder = timm.create_model("local-dir:THIS_FOLDER", pretrained=True)',
         "```",
         "",
@@ -300,7 +299,8 @@ def readme_of(card: Card) -> str:
 def _masker_in_words(m: MaskerFacts | None) -> str:
     if m is None:
         return "none, the encoder was trained without one"
-    return f"{m.slots} masks, U-Net of {m.blocks} blocks, base width {m.base_channels}, norm {m.norm}, {m.image_size} pixels"
+    shape = f"U-Net of {m.blocks} blocks, base width {m.base_channels}, norm {m.norm}, {m.image_size} pixels"
+    return f"{m.slots} masks, {shape}"
 
 
 def figures_table(card: Card) -> str:

@@ -88,7 +88,9 @@ def test_masks_with_a_broken_file(photos: Path, model: str, tmp_path: Path, caps
 def test_a_recipe_with_three_mistakes_gives_three_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("epoch: 3\nmasker: {image_size: 60}\n")
-    assert main(["pretrain", str(recipe), "game.temperature=0", "--data", "parquet:x", "-o", str(tmp_path / "run")]) == 2
+    assert (
+        main(["pretrain", str(recipe), "game.temperature=0", "--data", "parquet:x", "-o", str(tmp_path / "run")]) == 2
+    )
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert "epoch is unknown; did you mean epochs?" in lines[0]

@@ -18,7 +18,6 @@ from .checkpoint import Progress
 from .game import Game
 from .recipe import Recipe
 
-
 _MASKS_OF = {
     "none": "nothing masked",
     "patches": "random patches masked",
@@ -58,7 +57,7 @@ def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
         masker, trained = MaskerFacts(m.image_size, m.slots, m.base_channels, m.norm, blocks), f"ADIOS with {method}"
     return Card(
         name=f"{architecture}_{recipe.set}_{method}",
-        summary=f"{architecture} ({width} features){' and masker' if masker else ''}, {trained}, trained on {recipe.set}.",
+        summary=f"{architecture} ({width} features){' and masker' if masker else ''}, {trained}, on {recipe.set}.",
         architecture=architecture,
         model_args=recipe.encoder.model_args,
         set=recipe.set,

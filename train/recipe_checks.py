@@ -157,7 +157,9 @@ def _schedule(r: Recipe) -> Iterator[Mistake]:
         text = f"optimiser.warmup_epochs must be at most epochs, {r.epochs},{early} not {o.warmup_epochs}."
         yield Mistake("optimiser.warmup_epochs optimiser.ends_early epochs", text)
     if o.byol_tau[0] > o.byol_tau[1]:
-        yield Mistake("optimiser.byol_tau", f"optimiser.byol_tau must not fall, from {o.byol_tau[0]} to {o.byol_tau[1]}.")
+        yield Mistake(
+            "optimiser.byol_tau", f"optimiser.byol_tau must not fall, from {o.byol_tau[0]} to {o.byol_tau[1]}."
+        )
     if late := [e for e in r.sizes if not 0 <= e < r.epochs]:
         text = f"sizes names epoch {late[0]}, which must be from 0 to below epochs, {r.epochs}."
         yield Mistake("sizes epochs", text)

@@ -112,9 +112,7 @@ class Trainer:
         masks = p.masks if p.masks_have_graph else self.game.masks(p.batch.views)
         factor = self.plan.recipe.masker.loss_factor_in(step / self.plan.steps_per_epoch)
         index = self._draw(masks, p.draws)
-        turn = self.game.masker_turn(
-            p.batch.views, masks, index, p.turn.targets, whole=p.whole, loss_factor=factor
-        )
+        turn = self.game.masker_turn(p.batch.views, masks, index, p.turn.targets, whole=p.whole, loss_factor=factor)
         found = {"objective": turn.objective, "sparsity": turn.sparsity, "entropy": turn.entropy}
         return {name: value for name, value in found.items() if value is not None}
 

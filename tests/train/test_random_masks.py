@@ -69,7 +69,5 @@ def test_images_and_slots_differ_and_the_draws_decide(kind: RandomKind) -> None:
     found = masks(kind)
     assert len(torch.unique(found.flatten(0, 1).flatten(1), dim=0)) > 100
     assert torch.equal(found, masks(kind))
-    parts = [
-        random_masks(kind, 32, 3, draws(part=slice(k * 16, k * 16 + 16)), ratio=0.4, patch=4) for k in range(4)
-    ]
+    parts = [random_masks(kind, 32, 3, draws(part=slice(k * 16, k * 16 + 16)), ratio=0.4, patch=4) for k in range(4)]
     assert torch.equal(torch.cat(parts), found)

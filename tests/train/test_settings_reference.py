@@ -20,10 +20,12 @@ def test_the_document_is_up_to_date() -> None:
 def test_every_setting_is_explained() -> None:
     kinds = [Recipe, *{k for k in get_type_hints(Recipe).values() if dataclasses.is_dataclass(k)}]
     for kind in kinds:
-        settings = {f.name for f in dataclasses.fields(kind) if not dataclasses.is_dataclass(get_type_hints(kind)[f.name])}
+        settings = {
+            f.name for f in dataclasses.fields(kind) if not dataclasses.is_dataclass(get_type_hints(kind)[f.name])
+        }
         assert settings == set(attributes(kind)), kind
 
 
 def test_a_row() -> None:
-    row = "| `optimiser.schedule_by` | epoch, step | `epoch` | `epoch`, as the authors do, or `step`, which moves the rate"
+    row = "| `optimiser.schedule_by` | epoch, step | `epoch` | `epoch`, as the authors do, or `step`, which"
     assert row in settings_reference()
