@@ -37,13 +37,13 @@ def random_masks(kind: RandomKind, size: int, slots: int, draws: Draws, *, ratio
     cells = math.ceil(size / patch)
     if kind == "patches":
         order = draws.uniform(0, 1, slots, cells * cells).argsort(dim=-1).argsort(dim=-1)
-        grid = (order < round(ratio * cells * cells)).unflatten(-1, (cells, cells))
+        grid = (order < round(ratio * cells * cells)).view(-1, slots, cells, cells)
     elif kind == "blocks":
         grid = _blocks(cells, round(ratio * cells * cells), draws, slots)
     else:
         images = len(draws.uniform(0, 1))
         grid = torch.zeros(images, slots, cells, cells, dtype=torch.bool)
-    pixels = grid.repeat_interleave(patch, dim=-2).repeat_interleave(patch, dim=-1)
+    pixels: Tensor = grid.repeat_interleave(patch, dim=-2).repeat_interleave(patch, dim=-1)
     return pixels[..., :size, :size].float()
 
 

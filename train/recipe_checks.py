@@ -119,7 +119,7 @@ def _masker(r: Recipe) -> Iterator[Mistake]:
 
 
 def _nearest_size(size: int, blocks: int) -> int:
-    step = 2 ** (blocks - 1)
+    step = 1 << (blocks - 1)
     return max(1, round(size / step)) * step
 
 

@@ -57,7 +57,7 @@ def _table(kind: Any, prefix: str) -> str:
     for f in dataclasses.fields(kind):
         if dataclasses.is_dataclass(hints[f.name]):
             continue
-        default = f.default_factory() if f.default is dataclasses.MISSING else f.default  # type: ignore[misc]
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         cells = (f"`{prefix}{f.name}`", _takes(hints[f.name]), f"`{_shown(default)}`", _linked(meanings[f.name]))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)

@@ -99,7 +99,8 @@ class Trainer:
         """The masker's, or random ones: as many as are used."""
         m = self.plan.recipe.masker
         if m.kind == "learned":
-            return self.game.masks(batch.views)
+            learned: dict[int, Tensor] = self.game.masks(batch.views)
+            return learned
         slots = m.slots if self.plan.recipe.game.mask_use == "all" and m.kind != "none" else 1
         size = batch.views[1].shape[-1]
         return {
