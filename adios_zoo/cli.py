@@ -100,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
     _add_quiet(sub)
 
+    sub = command(
+        "recipes", _recipes, "Name the recipes that come with the package, or print one with all its settings."
+    )
+    sub.add_argument("recipe", nargs="?", help="name of a recipe, or the path of a .yaml file")
+    sub.add_argument("settings", nargs="*", metavar="key=value", help="such as optimiser.lr=0.2")
+
     evaluate = commands.add_parser("evaluate", help="Measure what an encoder is worth.")
     evaluations = evaluate.add_subparsers(title="protocols", required=True, metavar="PROTOCOL")
     sub = evaluations.add_parser("knn", parents=[common], help="weighted k-nearest-neighbour accuracy")
@@ -258,6 +264,18 @@ def _pretrain(options: argparse.Namespace) -> int:
         show_progress=not options.quiet,
     )
     print(folder)
+    return 0
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from adios_zoo.train import recipe_files
+
+    if options.recipe is None:
+        print(recipe_files.recipe_table())
+        return 0
+    from adios_zoo.train.recipe import read_recipe
+
+    print(recipe_files.to_yaml(read_recipe(options.recipe, options.settings).to_dict()), end="")
     return 0
 
 
