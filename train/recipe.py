@@ -17,6 +17,7 @@ from adios_zoo.model_card import Norm
 from adios_zoo.strict import build
 
 from .game import GameSettings
+from .observe import ObserveSettings
 from .views import ViewSettings
 
 
@@ -115,6 +116,7 @@ class Recipe:
     view1: ViewSettings = field(default_factory=ViewSettings)
     view2: ViewSettings = field(default_factory=ViewSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    observe: ObserveSettings = field(default_factory=ObserveSettings)
 
     def size_in(self, epoch: int) -> int:
         """Side of the views in ``epoch``, in pixels."""
