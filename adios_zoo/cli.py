@@ -85,10 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("pretrain", _pretrain, "Train an encoder and its masker.")
     sub.add_argument("recipe", help="name of a recipe, or the path of a .yaml file")
     sub.add_argument("settings", nargs="*", metavar="key=value", help="such as optimiser.lr=0.2")
-    sub.add_argument("--data", required=True, help="parquet:GLOB")
+    sub.add_argument("--data", required=True, help="images: a folder, parquet:GLOB, tar:GLOB, hf:..., ...")
     sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     sub.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
+    sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
     _add_quiet(sub)
 
     evaluate = commands.add_parser("evaluate", help="Measure what an encoder is worth.")
@@ -237,6 +238,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.output,
         resume=options.resume,
         device=options.device,
+        workers=options.workers,
         show_progress=not options.quiet,
     )
     print(folder)

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from adios_zoo.errors import ConfigError
 from adios_zoo.extract import Failure
 from adios_zoo.files import replacing
-from adios_zoo.images import ImageError, PathLike, find_images, read_image
+from adios_zoo.find import PathLike, find_images
+from adios_zoo.images import ImageError, read_image
 from adios_zoo.preprocess import crop_start, resized_size
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def draw_masks(
 
     Args:
         model: a model with its masker.
-        images: a folder, a glob, a list or paths, as :func:`adios_zoo.images.find_images` takes them.
+        images: a folder, a glob, a list or paths, as :func:`adios_zoo.find.find_images` takes them.
         out_dir: where to write; made if absent.
         save_npy: also write ``<stem>.npy``: the masks, float32, (N, H, W) at the model's size.
         progress: show a progress bar on a terminal.

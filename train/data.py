@@ -88,17 +88,6 @@ def load_images(source: str, *, size: int | None = None, limit: int | None = Non
     return ImageSet(stacked, torch.tensor(labels), _class_names(_files(pattern)[0]), digest.hexdigest(), failures)
 
 
-def epoch_order(count: int, *, seed: int, epoch: int) -> Tensor:
-    """The order in which ``epoch`` visits ``count`` images; a function of seed and epoch alone."""
-    return torch.randperm(count, generator=generator_for(seed, "order", epoch))
-
-
-def generator_for(seed: int, purpose: str, number: int) -> torch.Generator:
-    """A generator whose stream is decided by what it is for: nothing need be saved to resume it."""
-    key = hashlib.sha256(f"{seed}/{purpose}/{number}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))
-
-
 def _files(pattern: str) -> list[Path]:
     files = sorted(Path(f) for f in glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
     if not files:

@@ -24,9 +24,11 @@ from torch.nn import functional as F
 from adios_zoo.errors import ConfigError
 
 from .batch_norm import Mode, Replay, RunningStatistics
+from .chance import Draws
 from .heads import predictor, projector
-from .losses import Embedding, Term, make_loss
+from .losses import Embedding, Term, make_loss, wide
 from .penalties import areas, entropy, sparsity
+from .processes import Processes
 
 Method = Literal["simclr", "byol", "simsiam"]
 MaskUse = Literal["all", "one"]
@@ -79,6 +81,8 @@ class Turn:
     Attributes:
         loss: the method's loss, summed over the masks.
         probe: cross-entropy of the online linear probe; ``None`` without labels.
+        probe_accuracy: percent of the batch that the probe labels right.
+        deviation: how far the clean projections are spread, see :func:`deviation`; ``None`` in the masker turn.
         sparsity: penalty before its weight; ``None`` in the encoder turn.
         entropy: penalty before its weight; ``None`` in the encoder turn.
         objective: what the masker maximises; in the encoder turn the loss.
@@ -88,6 +92,8 @@ class Turn:
     loss: Tensor
     objective: Tensor
     probe: Tensor | None = None
+    probe_accuracy: Tensor | None = None
+    deviation: Tensor | None = None
     sparsity: Tensor | None = None
     entropy: Tensor | None = None
     targets: Targets = field(default_factory=Targets)
@@ -102,6 +108,8 @@ class Game(nn.Module):
         settings: the rules.
         features: width of the encoder's features.
         classes: classes of the online linear probe; 0 for none.
+        processes: among which the batch is split.
+        dtype: what the networks compute in where autocast finds it safe; losses and penalties stay in float32.
     """
 
     def __init__(
@@ -112,21 +120,27 @@ class Game(nn.Module):
         *,
         features: int,
         classes: int = 0,
+        processes: Processes | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         s = self.settings = settings
+        self.processes = processes = processes or Processes()
+        self.dtype = dtype
         if s.mask_use not in ("all", "one"):
             raise ConfigError(f"mask_use is one of all, one, not {s.mask_use!r}.")
-        self.loss = make_loss(s.method, temperature=s.temperature, terms=s.terms)
-        self.encoder, self.masker = encoder, masker
-        self.projector = projector(s.method, features, s.projector_hidden, s.projector_output)
+        self.loss = make_loss(s.method, temperature=s.temperature, terms=s.terms, gather=processes.gather)
+        self.encoder, self.masker = processes.synced(encoder), masker
+        self.projector = processes.synced(projector(s.method, features, s.projector_hidden, s.projector_output))
         self.predictor = predictor(s.method, s.projector_output, s.predictor_hidden)
+        if self.predictor is not None:
+            self.predictor = processes.synced(self.predictor)
         self.classifier = nn.Linear(features, classes) if classes else None
         self.momentum_encoder = self.momentum_projector = None
         if s.method == "byol":
-            self.momentum_encoder = copy.deepcopy(encoder).requires_grad_(False)
+            self.momentum_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
             self.momentum_projector = copy.deepcopy(self.projector).requires_grad_(False)
-        networks = [encoder, self.projector, self.predictor, self.momentum_encoder, self.momentum_projector]
+        networks = [self.encoder, self.projector, self.predictor, self.momentum_encoder, self.momentum_projector]
         self.statistics = RunningStatistics([n for n in networks if n is not None], s.bn_statistics)
         self.masked_views = (1, 2) if s.method == "simsiam" else (2,)
         self.clean_views = (1, 2) if s.method == "simsiam" else (1,)
@@ -139,13 +153,13 @@ class Game(nn.Module):
 
     def masks(self, batch: Batch) -> dict[int, Tensor]:
         """Masks (B, N, H, W) of every view that the method masks."""
-        return {v: self.masker(batch[v]) for v in self.masked_views}
+        with self._autocast(batch[1].device):
+            # The softmax may come out in half precision.
+            return {v: wide(self.masker(batch[v])) for v in self.masked_views}
 
-    def draw(self, images: int, slots: int, generator: torch.Generator | None = None) -> Tensor | None:
+    def draw(self, slots: int, draws: Draws) -> Tensor | None:
         """One mask index an image (B,), uniform; ``None`` when all masks are used."""
-        if self.settings.mask_use == "all":
-            return None
-        return torch.randint(slots, (images,), generator=generator)
+        return None if self.settings.mask_use == "all" else draws.integers(slots)
 
     def encoder_turn(
         self, batch: Batch, masks: Mapping[int, Tensor], index: Tensor | None, labels: Tensor | None = None
@@ -173,11 +187,12 @@ class Game(nn.Module):
             total = total + loss.detach()
         if self._clean_has_gradient:
             _backward_through(clean, leaves)
-        probe = None
+        probe = accuracy = None
         if self.classifier is not None and labels is not None:
-            probe = self._probe(batch, features, replays, labels)
+            probe, accuracy = self._probe(batch, features, replays, labels)
             self._count_probe_in_momentum(batch, targets)
-        return Turn(loss=total, objective=total, probe=probe, targets=targets)
+        spread = deviation(clean[self.clean_views[0]].z.detach())
+        return Turn(total, total, probe, probe_accuracy=accuracy, deviation=spread, targets=targets)
 
     def masker_turn(
         self,
@@ -217,6 +232,8 @@ class Game(nn.Module):
                 total = total + loss.detach()
         sizes = [areas(m) for m in leaves.values()]
         spread, negative_entropy = sparsity(sizes), entropy(sizes, jointly=s.mask_use == "all")
+        # The entropy is a sum over the batch, and gradients are averaged over the processes.
+        negative_entropy = negative_entropy * self.processes.count
         # A weight of zero leaves its term out, so that an infinite penalty times zero is no NaN.
         penalty = torch.zeros_like(spread)
         penalty = penalty - s.alpha_sparsity * spread if s.alpha_sparsity else penalty
@@ -248,16 +265,21 @@ class Game(nn.Module):
             return [{v: m[:, k : k + 1] for v, m in masks.items()} for k in range(slots)]
         return [{v: m[torch.arange(len(m), device=m.device), index].unsqueeze(1) for v, m in masks.items()}]
 
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16))
+
     def _embed(self, x: Tensor) -> tuple[Embedding, Tensor]:
-        features = self.encoder(x)
-        z = self.projector(features)
-        return Embedding(z, None if self.predictor is None else self.predictor(z)), features
+        with self._autocast(x.device):
+            features = self.encoder(x)
+            z = self.projector(features)
+            return Embedding(z, None if self.predictor is None else self.predictor(z)), features
 
     @torch.no_grad()
     def _target(self, x: Tensor) -> Tensor | None:
         if self.momentum_encoder is None or self.momentum_projector is None:
             return None
-        projection: Tensor = self.momentum_projector(self.momentum_encoder(x))
+        with self._autocast(x.device):
+            projection: Tensor = self.momentum_projector(self.momentum_encoder(x))
         return projection
 
     def _clean_pass(
@@ -301,21 +323,27 @@ class Game(nn.Module):
         for replay in replays:
             self.statistics.replay(replay, within=within)
 
-    def _probe(self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor) -> Tensor:
-        """Cross-entropy of the linear probe, mean over both clean views, on detached features."""
+    def _probe(
+        self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and accuracy of the linear probe, means over both clean views, on detached features."""
         assert self.classifier is not None
-        losses = []
+        losses, hits = [], []
+        # The mean over the labels of the whole batch, once gradients are averaged over the processes.
+        known = self.processes.sum((labels >= 0).sum()).clamp(min=1) / self.processes.count
         for v, x in sorted(batch.items()):
             if v in features:
                 self._replay([replays[self.clean_views.index(v)]], within=self.encoder)
                 seen = features[v].detach()
             else:
-                with torch.no_grad():
+                with torch.no_grad(), self._autocast(x.device):
                     seen = self.encoder(x)
-            losses.append(F.cross_entropy(self.classifier(seen), labels, ignore_index=-1))
+            logits = self.classifier(wide(seen))
+            losses.append(F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / known)
+            hits.append((logits.argmax(dim=1) == labels).sum() / known)
         loss = torch.stack(losses).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return loss.detach(), 100 * torch.stack(hits).mean()
 
     def _count_probe_in_momentum(self, batch: Batch, targets: Targets) -> None:
         """The authors' loop shows the probe's clean views to the momentum encoder too."""
@@ -323,8 +351,16 @@ class Game(nn.Module):
             return
         self._replay(targets.replays, within=self.momentum_encoder)
         for v in sorted(set(batch) - set(targets.clean)):
-            with torch.no_grad():
+            with torch.no_grad(), self._autocast(batch[v].device):
                 self.momentum_encoder(batch[v])
+
+
+def deviation(z: Tensor) -> Tensor:
+    """Standard deviation of unit-length embeddings (B, P), mean over P, times sqrt(P).
+
+    1 when they are spread evenly over the sphere, 0 when they have collapsed to a point.
+    """
+    return F.normalize(wide(z), dim=1).std(dim=0).mean() * z.shape[1] ** 0.5
 
 
 def _cut_off(e: Embedding) -> Embedding:

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from adios_zoo.sources import Source, Stream
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from adios_zoo.cores import usable_cpus
 from adios_zoo.draw import Floats
 from adios_zoo.errors import DataError
+from adios_zoo.images import ImageError, ImageRef
 from adios_zoo.model_card import Card
 from adios_zoo.preprocess import make_transform
 
-from .data import ImageSet, generator_for
+from .chance import generator_for
+from .data import ImageSet
 from .pictures import picture_path, write_picture
 from .probe.evaluate import encode
 from .probe.knn import knn
@@ -81,7 +87,9 @@ class Shown:
     queries: ImageSet | None
 
 
-def choose_shown(data: ImageSet, held_out: ImageSet | None, settings: ObserveSettings, *, seed: int) -> Shown:
+def choose_shown(
+    data: ImageSet | Stream, held_out: Stream | None, settings: ObserveSettings, *, seed: int, side: int
+) -> Shown:
     """Choose the images to look at, by the seed alone.
 
     Args:
@@ -90,26 +98,64 @@ def choose_shown(data: ImageSet, held_out: ImageSet | None, settings: ObserveSet
             training images, whose labels no network but the linear probe has seen.
         settings: how many.
         seed: the run's.
+        side: in pixels, of images that are not in memory yet.
 
     Raises:
-        DataError: the held-out images have no labels.
+        DataError: the held-out images have no labels, or none can be read.
     """
-    order = torch.randperm(len(data), generator=generator_for(seed, "observe", 0))
-    pictures = data.images[order[: settings.pictures]]
-    labelled = order[data.labels[order] >= 0]
+    s = settings
+    sample = _sample(data, max(s.pictures, s.gallery + s.queries), side, generator_for(seed, "observe", 0))
+    pictures, labelled = sample.images[: s.pictures], _labelled(sample)
+    if s.knn_every == 0:
+        return Shown(pictures, None, None)
     if held_out is not None:
-        judged = torch.randperm(len(held_out), generator=generator_for(seed, "observe", 1))
-        judged = judged[held_out.labels[judged] >= 0][: settings.queries]
-        if not len(judged):
-            raise DataError("The held-out images have no labels, which k-NN needs.")
-        queries, votes = _part(held_out, judged), labelled[: settings.gallery]
+        queries, gallery = _labelled(_sample(held_out, s.queries, side, generator_for(seed, "observe", 1))), labelled
+        if not len(queries):
+            raise DataError(f"The held-out images of {held_out.spec} have no labels, which k-NN needs.")
     else:
-        wanted = settings.gallery + settings.queries
-        count = settings.queries * min(len(labelled), wanted) // wanted
-        queries, votes = _part(data, labelled[:count]), labelled[count:][: settings.gallery]
-    if not settings.knn_every == 0 and len(queries) and len(votes) and len(data.labels[votes].unique()) > 1:
-        return Shown(pictures, _part(data, votes), queries)
-    return Shown(pictures, None, None)
+        count = s.queries * min(len(labelled), s.gallery + s.queries) // (s.gallery + s.queries)
+        queries, gallery = _part(labelled, slice(count)), _part(labelled, slice(count, None))
+    gallery = _part(gallery, slice(s.gallery))
+    if not len(queries) or len(gallery.labels.unique()) < 2:
+        return Shown(pictures, None, None)
+    return Shown(pictures, gallery, queries)
+
+
+def _sample(data: ImageSet | Stream, count: int, side: int, generator: torch.Generator) -> ImageSet:
+    """Some images in random order, labelled ones first; of a stream, which has no places, the first."""
+    if isinstance(data, ImageSet):
+        order = torch.randperm(len(data), generator=generator)
+        order = order[(data.labels[order] < 0).to(torch.uint8).argsort(stable=True)]
+        return _part(data, order[:count])
+    if isinstance(data, Source):
+        order = torch.randperm(len(data), generator=generator)[:count]
+        # Neighbours are read together; files of many images like that.
+        refs, back = [data[i] for i in order.sort().values.tolist()], order.argsort().argsort()
+    else:
+        refs = list(data.iterate(0, count))
+        back = torch.arange(len(refs))
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        read = list(pool.map(lambda ref: _read(ref, side), refs))
+    found = [(image, refs[i].label) for i in back.tolist() if (image := read[i]) is not None]
+    if not found:
+        raise DataError(f"None of {len(refs)} images of {data.spec} could be read.")
+    images = torch.from_numpy(np.stack([image for image, _ in found])).permute(0, 3, 1, 2)
+    return ImageSet(images, torch.tensor([label for _, label in found]), list(data.classes), "", [])
+
+
+def _read(ref: ImageRef, side: int) -> NDArray[np.uint8] | None:
+    try:
+        return np.asarray(ImageOps.fit(ref.read(), (side, side), Image.Resampling.BICUBIC))
+    except ImageError:
+        return None  # the run itself counts and lists it
+
+
+def _labelled(data: ImageSet) -> ImageSet:
+    return _part(data, data.labels >= 0)
+
+
+def _part(data: ImageSet, index: Tensor | slice) -> ImageSet:
+    return ImageSet(data.images[index], data.labels[index], data.classes, data.fingerprint, [])
 
 
 class Observer:
@@ -181,10 +227,6 @@ def _due(epoch: int, last: int, every: int | None) -> bool:
     if every == 0:
         return False
     return epoch == last or epoch % (every or math.ceil(last / _LOOKS) or 1) == 0
-
-
-def _part(data: ImageSet, index: Tensor) -> ImageSet:
-    return ImageSet(data.images[index], data.labels[index], data.classes, data.fingerprint, [])
 
 
 @contextmanager

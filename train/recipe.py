@@ -19,6 +19,7 @@ from adios_zoo.strict import build
 from .game import GameSettings
 from .observe import ObserveSettings
 from .views import ViewSettings
+from .watch import WatchSettings
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,16 @@ class Recipe:
     Attributes:
         set: short name of the data set, for the card.
         epochs: passes over the data.
-        batch_size: images a step.
+        batch_size: images a batch, which all processes share.
+        accumulate: batches a step, whose gradients are averaged before the update.
         image_size: side of the views and of the finished model's input, in pixels.
         sizes: views of another size from an epoch on, ``{epoch: pixels}``: small ones first save time.
-        images: use the first so many of the data; ``None`` for all.
+        images: use the first so many of the data; ``None`` for all.  For a stream, how many make an epoch.
+        in_memory: keep all images decoded in memory, at the size of the first; ``auto`` does so if they are small
+            (128 pixels at most) and take 8 GiB at most.
+        shuffle_buffer: images of a stream among which the next one is drawn.
+        max_bad_share: stop if a larger share of the images cannot be read.
+        precision: of the networks, ``fp32`` or ``bf16`` (mixed); ``auto`` is bf16 on GPUs that have it.
         seed: of everything random.
         probe: train an online linear probe when the data have labels (the encoder never sees them).
         mean: of pixel values in [0, 1], per channel.
@@ -102,9 +109,14 @@ class Recipe:
     set: str = "custom"
     epochs: int = 100
     batch_size: int = 128
+    accumulate: int = 1
     image_size: int = 64
     sizes: dict[int, int] = field(default_factory=dict)
     images: int | None = None
+    in_memory: Literal["auto", "yes", "no"] = "auto"
+    shuffle_buffer: int = 1000
+    max_bad_share: float = 0.01
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
     probe: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -117,6 +129,12 @@ class Recipe:
     view2: ViewSettings = field(default_factory=ViewSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     observe: ObserveSettings = field(default_factory=ObserveSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+
+    @property
+    def views(self) -> dict[int, ViewSettings]:
+        """How each view is drawn, by number."""
+        return {1: self.view1, 2: self.view2}
 
     def size_in(self, epoch: int) -> int:
         """Side of the views in ``epoch``, in pixels."""
@@ -161,6 +179,8 @@ def parse_recipe(data: object, *, what: str) -> Recipe:
         for name, value in (
             ("epochs", recipe.epochs),
             ("batch_size", recipe.batch_size - 1),
+            ("accumulate", recipe.accumulate),
+            ("shuffle_buffer", recipe.shuffle_buffer),
             ("image_size", recipe.image_size),
             ("masker.every", recipe.masker.every),
             ("game.temperature", recipe.game.temperature),

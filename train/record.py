@@ -48,8 +48,9 @@ class RunLog:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.file = path.open("ab")
-            self.file.truncate(keep_bytes)
-            self.file.seek(0, os.SEEK_END)
+            if self.file.tell() > keep_bytes:
+                self.file.truncate(keep_bytes)
+                self.file.seek(0, os.SEEK_END)
 
     def write(self, record: Record) -> None:
         """Append a record, which has a ``step``."""

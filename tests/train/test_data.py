@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from adios_zoo.train.data import epoch_order, generator_for, load_images
+from adios_zoo.train.chance import epoch_order, generator_for
+from adios_zoo.train.data import load_images
 
 from adios_zoo.errors import ConfigError, DataError
 from tests.conftest import DATA

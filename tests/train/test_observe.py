@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from adios_zoo.train.data import ImageSet, load_images
 from adios_zoo.train.observe import Observer, ObserveSettings, choose_shown
 from adios_zoo.train.pictures import picture_path, read_picture
 from adios_zoo.train.record import RunLog, read_records
+from adios_zoo.sources import Source, Stream, open_source
+from PIL import Image
 from torch import Tensor, nn
 
 from adios_zoo.draw import slot_rgb
 from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.images import ImageRef
 from tests.models import small_card
 from tests.train.small import small_recipe, write_images
 
@@ -52,9 +56,9 @@ def images(tmp_path: Path, count: int = 48) -> ImageSet:
     return load_images(write_images(tmp_path / f"{count}.parquet", count=count))
 
 
-def observer(data: ImageSet, held_out: ImageSet | None = None, **changes: object) -> Observer:
+def observer(data: ImageSet, **changes: object) -> Observer:
     settings = ObserveSettings(**{**SETTINGS.__dict__, **changes})  # type: ignore[arg-type]
-    shown = choose_shown(data, held_out, settings, seed=0)
+    shown = choose_shown(data, None, settings, seed=0, side=32)
     return Observer(settings, shown, MeanColour(), LeftAndRight(), small_card(crop_pct=1.0), [32, 32, 40])
 
 
@@ -96,31 +100,63 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 
 def test_gallery_and_queries_have_no_image_in_common(tmp_path: Path) -> None:
     data = images(tmp_path)
-    shown = choose_shown(data, None, SETTINGS, seed=0)
+    shown = choose_shown(data, None, SETTINGS, seed=0, side=32)
     assert shown.gallery is not None
     assert shown.queries is not None
     assert (len(shown.gallery), len(shown.queries)) == (30, 10)
     seen = {image.numpy().tobytes() for image in shown.gallery.images}
     assert not any(image.numpy().tobytes() in seen for image in shown.queries.images)
-    again = choose_shown(data, None, SETTINGS, seed=0)
+    again = choose_shown(data, None, SETTINGS, seed=0, side=32)
     assert torch.equal(again.pictures, shown.pictures)
 
 
 def test_fewer_images_than_asked_for(tmp_path: Path) -> None:
-    shown = choose_shown(images(tmp_path, 20), None, SETTINGS, seed=0)
+    shown = choose_shown(images(tmp_path, 20), None, SETTINGS, seed=0, side=32)
     assert shown.gallery is not None
     assert shown.queries is not None
     assert (len(shown.gallery), len(shown.queries)) == (15, 5)
 
 
-def test_held_out_images_are_the_queries(tmp_path: Path) -> None:
-    data, held_out = images(tmp_path), images(tmp_path, 12)
-    shown = choose_shown(data, held_out, SETTINGS, seed=0)
+@pytest.mark.parametrize("kind", [Source, Stream])
+def test_images_that_are_not_in_memory(tmp_path: Path, kind: type) -> None:
+    source = open_source(write_images(tmp_path / "data.parquet", side=40, broken=(5,)))
+    if kind is Stream:
+        source = OnlyInOrder(source)
+    shown = choose_shown(source, None, SETTINGS, seed=0, side=32)
+    assert shown.pictures.shape == (4, 3, 32, 32)
+    assert shown.gallery is not None
     assert shown.queries is not None
-    assert len(shown.queries) == 10
-    held_out.labels.fill_(-1)
+    assert len(shown.gallery) + len(shown.queries) in (39, 40)  # the broken one may be among them
+    # The label is the channel of the square.
+    brightest = shown.gallery.images.float().mean((2, 3)).argmax(1)
+    assert torch.equal(brightest, shown.gallery.labels)
+
+
+class OnlyInOrder(Stream):
+    def __init__(self, source: Stream) -> None:
+        self.source, self.spec = source, source.spec
+
+    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[ImageRef]:
+        return self.source.iterate(start, stop)
+
+    def fingerprint(self) -> str:
+        return self.source.fingerprint()
+
+
+def test_held_out_images_are_the_queries(tmp_path: Path) -> None:
+    data, held_out = images(tmp_path), open_source(write_images(tmp_path / "held out.parquet", count=12, side=40))
+    shown = choose_shown(data, held_out, SETTINGS, seed=0, side=32)
+    assert shown.gallery is not None
+    assert shown.queries is not None
+    assert (len(shown.gallery), len(shown.queries)) == (30, 10)
+    seen = {image.numpy().tobytes() for image in data.images}
+    assert not any(image.numpy().tobytes() in seen for image in shown.queries.images)
+
+
+def test_held_out_images_need_labels(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="no labels"):
-        choose_shown(data, held_out, SETTINGS, seed=0)
+        choose_shown(images(tmp_path), open_source(str(tmp_path / "a.png")), SETTINGS, seed=0, side=32)
 
 
 def test_without_labels_or_masker(tmp_path: Path) -> None:
