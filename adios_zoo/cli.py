@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", required=True, help="images: a folder, parquet:GLOB, tar:GLOB, hf:..., ...")
     sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     sub.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    sub.add_argument("--held-out", metavar="SOURCE", help="labelled images, for the k-NN accuracy between epochs")
     sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
     _add_quiet(sub)
@@ -237,6 +238,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.data,
         options.output,
         resume=options.resume,
+        held_out=options.held_out,
         device=options.device,
         workers=options.workers,
         show_progress=not options.quiet,

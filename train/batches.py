@@ -70,6 +70,11 @@ class Plan:
         return self.steps_per_epoch * self.recipe.accumulate
 
     @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.steps_per_epoch * self.recipe.epochs
+
+    @property
     def batches(self) -> int:
         """Batches of the whole run."""
         return self.batches_per_epoch * self.recipe.epochs

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from adios_zoo.sources import Source
 from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from adios_zoo.errors import DataError
 from adios_zoo.images import ImageError, ImageRef
+from adios_zoo.sources import Source, Stream
 
 from .chance import Draws, generator_for
 from .recipe import Recipe
@@ -67,7 +67,7 @@ def crops_of_files(source: Source, plan: Plan, first: int, workers: int) -> Iter
     return iter(loader)
 
 
-def crops_of_stream(source: Source, plan: Plan, first: int, threads: int) -> Iterator[Cropped]:
+def crops_of_stream(source: Stream, plan: Plan, first: int, threads: int) -> Iterator[Cropped]:
     """The batches of a stream, shuffled in a buffer, from number ``first`` on.
 
     Every process reads the whole stream and decodes its own part.  To go on within an epoch the stream is read, but not
@@ -97,7 +97,7 @@ def shuffled(refs: Iterator[ImageRef], buffer: int, generator: Generator) -> Ite
         yield held[k]
 
 
-def _stream_requests(source: Source, plan: Plan, first: int) -> Iterator[list[tuple[Any, ...]]]:
+def _stream_requests(source: Stream, plan: Plan, first: int) -> Iterator[list[tuple[Any, ...]]]:
     r, part = plan.recipe, plan.part
     for epoch in range(plan.epoch(first), r.epochs):
         generator = generator_for(r.seed, "stream", epoch)
@@ -119,7 +119,7 @@ def _stream_requests(source: Source, plan: Plan, first: int) -> Iterator[list[tu
                 ]
 
 
-def _whole(source: Source, count: int) -> Iterator[ImageRef]:
+def _whole(source: Stream, count: int) -> Iterator[ImageRef]:
     found = 0
     for ref in islice(source.iterate(), count):
         found += 1

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from dataclasses import dataclass
-
-from adios_zoo.sources import Source, open_source
 
 from adios_zoo.errors import ConfigError
 from adios_zoo.images import ImageError
+from adios_zoo.sources import Source, Stream, open_stream
 
 from .batches import Batches, Incoming, InMemory, Plan
 from .crops import crops_of_files, crops_of_stream
@@ -27,16 +25,16 @@ class Feed:
     count: int
     classes: int
     fingerprint: str
-    source: Source | None = None
+    source: Stream
     images: ImageSet | None = None
 
     def batches(self, plan: Plan, *, first: int, workers: int) -> Batches:
         """The batches from ``first`` on."""
         if self.images is not None:
             return InMemory(self.images, plan)
-        assert self.source is not None
-        crops = crops_of_files if isinstance(self.source, Sized) else crops_of_stream
-        return Incoming(crops(self.source, plan, first, workers), plan)
+        if isinstance(self.source, Source):
+            return Incoming(crops_of_files(self.source, plan, first, workers), plan)
+        return Incoming(crops_of_stream(self.source, plan, first, workers), plan)
 
 
 def open_feed(spec: str, recipe: Recipe) -> Feed:
@@ -46,15 +44,15 @@ def open_feed(spec: str, recipe: Recipe) -> Feed:
         ConfigError: a stream without a number of images.
         DataError: it cannot be read, or too many of its images cannot.
     """
-    source = open_source(spec)
-    if not isinstance(source, Sized):
+    source = open_stream(spec)
+    if not isinstance(source, Source):
         if recipe.images is None or recipe.in_memory == "yes":
             raise ConfigError(f"{spec} is a stream: set images to how many make an epoch, and in_memory to auto or no.")
         return Feed(recipe.images, len(source.classes), source.fingerprint(), source)
     if recipe.in_memory == "yes" or (recipe.in_memory == "auto" and _fits_in_memory(source, recipe.images)):
-        images = load_images(spec, limit=recipe.images, max_bad_share=recipe.max_bad_share)
+        images = load_images(spec, limit=recipe.images)
         classes = max(int(images.labels.max()) + 1, len(images.classes))
-        return Feed(len(images), classes, images.fingerprint, images=images)
+        return Feed(len(images), classes, images.fingerprint, source, images)
     count = len(source) if recipe.images is None else min(recipe.images, len(source))
     return Feed(count, len(source.classes), source.fingerprint(), source)
 

@@ -45,6 +45,11 @@ class Processes:
         """Whether this is the one that writes files."""
         return self.rank == 0
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether numbers can be looked at without waiting for a device."""
+        return self.device.type == "cpu"
+
     def part(self, images: int) -> slice:
         """The part of a batch of so many images that falls to this process.
 

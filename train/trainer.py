@@ -79,8 +79,7 @@ class Trainer:
                 self._update(self.masker_optimiser)
         if recipe.game.method == "byol":
             base, final = recipe.optimiser.byol_tau
-            steps = self.plan.steps_per_epoch * recipe.epochs
-            self.game.move_momentum(byol_tau(step, steps, base=base, final=final))
+            self.game.move_momentum(byol_tau(step, self.plan.steps, base=base, final=final))
         return {name: torch.stack([record[name] for record in records]).mean() for name in records[0]}
 
     def _encoder_turn(self, number: int, batches: Batches, *, masks_have_graph: bool) -> _Played:
