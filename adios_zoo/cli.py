@@ -93,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
     _add_quiet(sub)
 
+    sub = command("report", _report, "Write report.html of a run, at any time.")
+    sub.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run")
+    sub.add_argument("-o", "--output", type=Path, help="default: RUN/report.html")
+
     evaluate = commands.add_parser("evaluate", help="Measure what an encoder is worth.")
     evaluations = evaluate.add_subparsers(title="protocols", required=True, metavar="PROTOCOL")
     sub = evaluations.add_parser("knn", parents=[common], help="weighted k-nearest-neighbour accuracy")
@@ -244,6 +248,13 @@ def _pretrain(options: argparse.Namespace) -> int:
         show_progress=not options.quiet,
     )
     print(folder)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from adios_zoo.train.report import write_report
+
+    print(write_report(options.run_folder, options.output))
     return 0
 
 

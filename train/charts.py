@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 _WIDTH, _HEIGHT = 560, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 30  # margins of the plot
@@ -20,12 +25,14 @@ class Line:
 
     Attributes:
         name: for the legend.
-        points: (x, y), x ascending; what is not finite is left out.
+        x: ascending.
+        y: at each x; what is not finite is left out.
         colour: as CSS writes it.
     """
 
     name: str
-    points: Sequence[tuple[float, float]]
+    x: Floats
+    y: Floats
     colour: str
 
 
@@ -46,20 +53,18 @@ class Bin(NamedTuple):
     high: float
 
 
-def binned(points: Iterable[tuple[float, float]], bins: int = _BINS) -> list[Bin]:
+def binned(x: Floats, y: Floats, bins: int = _BINS) -> list[Bin]:
     """At most so many bins of equal width; points that are not finite are left out."""
-    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    if len(finite) <= bins:
-        return [Bin(x, y, y, y) for x, y in finite]
-    first, last = finite[0][0], finite[-1][0]
-    groups: dict[int, list[tuple[float, float]]] = {}
-    for x, y in finite:
-        groups.setdefault(min(int((x - first) / ((last - first) or 1) * bins), bins - 1), []).append((x, y))
-    found = []
-    for group in groups.values():
-        ys = [y for _, y in group]
-        found.append(Bin(sum(x for x, _ in group) / len(group), sum(ys) / len(ys), min(ys), max(ys)))
-    return found
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if len(x) <= bins:
+        return [Bin(*point, point[1], point[1]) for point in zip(x.tolist(), y.tolist(), strict=True)]
+    place = ((x - x[0]) / ((x[-1] - x[0]) or 1.0) * bins).astype(int).clip(0, bins - 1)
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    sizes = np.diff(starts, append=len(x))
+    means = [np.add.reduceat(values, starts) / sizes for values in (x, y)]
+    ends = [extreme.reduceat(y, starts) for extreme in (np.minimum, np.maximum)]
+    return [Bin(*values) for values in zip(*(column.tolist() for column in (*means, *ends)), strict=True)]
 
 
 def chart(
@@ -83,7 +88,7 @@ def chart(
         bounds: the least range of y, which the data may exceed.
         x_name: of the other axis.
     """
-    curves = [(line, found) for line in lines if (found := binned(line.points))]
+    curves = [(line, found) for line in lines if (found := binned(line.x, line.y))]
     if not curves:
         return ""
     everything = [b for _, found in curves for b in found]
@@ -95,11 +100,11 @@ def chart(
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(f"{title}. At the end: {ends}.")}">',
         *_axes(scale, step, unit, x_name),
     ]
-    for mark in marks:
-        if low <= mark.y <= high:
-            parts += _mark(scale, mark)
+    shown = [mark for mark in marks if low <= mark.y <= high]
+    parts += [f'<path class="mark" d="M{_LEFT} {scale.y(mark.y)}H{_WIDTH - _RIGHT}"/>' for mark in shown]
     for line, found in curves:
         parts += _curve(scale, line, found)
+    parts += [_mark_text(scale, mark) for mark in shown]
     parts += [*_readings(scale, curves, unit, x_name), "</svg>"]
     legend = "".join(
         f'<li><i style="background:{line.colour}"></i>{escape(line.name)} '
@@ -153,13 +158,22 @@ def _range(low: float, high: float, bounds: tuple[float | None, float | None]) -
     return math.floor(low / step + 1e-6) * step, math.ceil(high / step - 1e-6) * step, step
 
 
+def _tick(value: float, step: float) -> str:
+    """A number on an axis, with the digits that tell it from its neighbours."""
+    if abs(value) < step / 1e6:
+        return "0"
+    if not 1e-4 <= step < 1e6:
+        return number(value)
+    return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}".replace("-", "−")
+
+
 def _axes(scale: _Scale, step: float, unit: str, x_name: str) -> list[str]:
     parts = []
     for k in range(round((scale.y1 - scale.y0) / step) + 1):
         value = scale.y0 + k * step
         y = scale.y(value)
         parts.append(f'<path class="grid" d="M{_LEFT} {y}H{_WIDTH - _RIGHT}"/>')
-        text = number(0.0 if abs(value) < step / 1e6 else value) + unit
+        text = _tick(value, step) + unit
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{escape(text)}</text>')
     step = max(_step(scale.x1 - scale.x0, 8), 1)
     bottom = _HEIGHT - _BOTTOM + 18
@@ -172,13 +186,10 @@ def _axes(scale: _Scale, step: float, unit: str, x_name: str) -> list[str]:
     return parts
 
 
-def _mark(scale: _Scale, mark: Mark) -> list[str]:
+def _mark_text(scale: _Scale, mark: Mark) -> str:
     y = scale.y(mark.y)
-    above = y - 5 if y > _TOP + 18 else y + 15
-    return [
-        f'<path class="mark" d="M{_LEFT} {y}H{_WIDTH - _RIGHT}"/>',
-        f'<text class="mark" x="{_WIDTH - _RIGHT}" y="{above}" text-anchor="end">{escape(mark.text)}</text>',
-    ]
+    beside = y - 5 if y > _TOP + 18 else y + 15
+    return f'<text class="mark" x="{_WIDTH - _RIGHT}" y="{beside}" text-anchor="end">{escape(mark.text)}</text>'
 
 
 def _curve(scale: _Scale, line: Line, found: list[Bin]) -> list[str]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from .charts import number
+from .record import Column
+
+Log = Mapping[str, Column]
 
 _LATEST = 5  # records that are averaged
 _LITTLE_SPREAD = 0.3  # deviation
@@ -31,23 +36,24 @@ class Verdict:
 
 
 def verdicts(
-    records: Sequence[Mapping[str, Any]], limits: Mapping[str, Any], *, classes: int, unreadable: int, images: int
+    log: Log, limits: Mapping[str, Any], *, classes: int, queries: int, unreadable: int, images: int
 ) -> list[Verdict]:
     """The verdict of every rule that has something to say.
 
     Args:
-        records: of the log, in order.
+        log: its numbers by name.
         limits: the recipe's :class:`adios_zoo.train.watch.WatchSettings`, beyond which a run is stopped.
         classes: of the labels; 0 without.
+        queries: images that the k-NN accuracy is measured on.
         unreadable: images that could not be read.
         images: that could.
     """
     found = [
-        _numbers(records),
-        _embeddings(records, limits.get("min_deviation", 0.0)),
-        _slots(records, limits.get("max_share", 1.0)),
-        _masks(records, limits.get("max_mask_entropy", 1.0)),
-        _features(records, classes),
+        _numbers(log),
+        _embeddings(log, limits.get("min_deviation", 0.0)),
+        _slots(log, limits.get("max_share", 1.0)),
+        _masks(log, limits.get("max_mask_entropy", 1.0)),
+        _features(log, classes, queries),
     ]
     if unreadable:
         share = 100 * unreadable / max(images + unreadable, 1)
@@ -56,32 +62,29 @@ def verdicts(
     return [verdict for verdict in found if verdict is not None]
 
 
-def series(records: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """The values of one name, in order."""
-    return [float(record[name]) for record in records if isinstance(record.get(name), int | float)]
+def slots_of(log: Log) -> int:
+    """How many masks a log speaks of."""
+    return sum(name.startswith("area_") for name in log)
 
 
-def slots_of(records: Sequence[Mapping[str, Any]]) -> int:
-    """How many masks the records speak of."""
-    return sum(name.startswith("area_") for name in next((r for r in reversed(records) if "area_0" in r), {}))
+def _latest(log: Log, name: str) -> float | None:
+    values = log[name].values if name in log else np.empty(0)
+    latest = values[np.isfinite(values)][-_LATEST:]
+    return float(latest.mean()) if len(latest) else None
 
 
-def _latest(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [v for v in series(records, name) if math.isfinite(v)][-_LATEST:]
-    return sum(values) / len(values) if values else None
-
-
-def _numbers(records: Sequence[Mapping[str, Any]]) -> Verdict | None:
-    for record in records:
-        for name, value in record.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                text = f"{name} is not finite at step {record.get('step')}; lower learning rates are the first remedy."
-                return Verdict("bad", "Numbers got out of hand", text)
+def _numbers(log: Log) -> Verdict | None:
+    for name, column in log.items():
+        bad = ~np.isfinite(column.values)
+        if bad.any():
+            step = int(column.steps[bad][0])
+            text = f"{name} is not finite at step {step:,}; lower learning rates are the first remedy."
+            return Verdict("bad", "Numbers got out of hand", text)
     return None
 
 
-def _embeddings(records: Sequence[Mapping[str, Any]], least: float) -> Verdict | None:
-    deviation = _latest(records, "deviation")
+def _embeddings(log: Log, least: float) -> Verdict | None:
+    deviation = _latest(log, "deviation")
     if deviation is None:
         return None
     text = f"Deviation {number(deviation)}, where 1 is an even spread and 0 a single point."
@@ -92,9 +95,9 @@ def _embeddings(records: Sequence[Mapping[str, Any]], least: float) -> Verdict |
     return Verdict("good", "No collapse", text)
 
 
-def _slots(records: Sequence[Mapping[str, Any]], most: float) -> Verdict | None:
-    count = slots_of(records)
-    shares = [_latest(records, f"area_{k}") or 0.0 for k in range(count)]
+def _slots(log: Log, most: float) -> Verdict | None:
+    count = slots_of(log)
+    shares = [_latest(log, f"area_{k}") or 0.0 for k in range(count)]
     if count < 2:
         return None
     largest, smallest = max(range(count), key=shares.__getitem__), min(range(count), key=shares.__getitem__)
@@ -111,9 +114,9 @@ def _slots(records: Sequence[Mapping[str, Any]], most: float) -> Verdict | None:
     return Verdict("good", "Every mask has its share", text)
 
 
-def _masks(records: Sequence[Mapping[str, Any]], most: float) -> Verdict | None:
-    entropy = _latest(records, "mask_entropy")
-    if entropy is None or slots_of(records) < 2:
+def _masks(log: Log, most: float) -> Verdict | None:
+    entropy = _latest(log, "mask_entropy")
+    if entropy is None or slots_of(log) < 2:
         return None
     text = f"Mask entropy {number(entropy)}: 0 where each pixel belongs to one mask, 1 where all share it evenly."
     if entropy > most:
@@ -123,15 +126,17 @@ def _masks(records: Sequence[Mapping[str, Any]], most: float) -> Verdict | None:
     return Verdict("good", "The masks have decided", text)
 
 
-def _features(records: Sequence[Mapping[str, Any]], classes: int) -> Verdict | None:
-    accuracy = series(records, "knn_top1")
-    if len(accuracy) < 2:
+def _features(log: Log, classes: int, queries: int) -> Verdict | None:
+    if "knn_top1" not in log or len(log["knn_top1"].values) < 2:
         return None
-    untrained = next((r for r in records if "knn_top1" in r), {}).get("step") == 0
+    accuracy = log["knn_top1"].values.tolist()
+    untrained = log["knn_top1"].steps[0] == 0
     text = f"k-NN top-1 {number(accuracy[-1])} %, {number(accuracy[0])} % {'untrained' if untrained else 'at first'}"
     text += f"; guessing gives {number(100 / classes)} %." if classes > 1 else "."
-    if accuracy[-1] <= accuracy[0]:
-        return Verdict("warning", "The features are no better than before", text)
+    share = (accuracy[0] + accuracy[-1]) / 200
+    chance = 200 * math.sqrt(2 * share * (1 - share) / max(queries, 1))  # two standard deviations of the difference
+    if accuracy[-1] - accuracy[0] <= chance:
+        return Verdict("warning", "The features are not clearly better than at first", text)
     if accuracy[-1] < 0.8 * max(accuracy):
         best = f" The best was {number(max(accuracy))} %."
         return Verdict("warning", "The features have been better", text + best)

@@ -38,6 +38,7 @@ from .trainer import Trainer
 from .watch import CollapseError, Watch, check_finite
 
 LOG_EVERY = 20  # steps
+_ON_THE_BAR = ("loss", "objective", "deviation", "mask_entropy", "probe_accuracy")
 
 
 @dataclass
@@ -140,7 +141,9 @@ def pretrain(
         loop.play(show_progress=False)
     else:
         loop.observer = _observer(plan, trainer, card, data, held_out)
+        queries = loop.observer.shown.queries
         facts = {"source": source, "held_out": held_out, "classes": data.classes, "code": code}
+        facts["queries"] = 0 if queries is None else len(queries)
         with reported(run.folder), session(run.sessions, progress, loop.facts() | facts):
             loop.play(show_progress)
             write_model(run.model, trainer.game, recipe, images=plan.count, progress=progress)
@@ -225,7 +228,7 @@ class _Loop:
                         values = self._means(record)
                         check_finite(values, step)
                         log.write(self._line(step, values))
-                        bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in values.items() if "area" not in k))
+                        bar.set_postfix_str(" ".join(f"{k} {values[k]:.3g}" for k in _ON_THE_BAR if k in values))
                         if step >= recipe.optimiser.warmup_epochs * self.plan.steps_per_epoch:
                             watch.see(values, step)
                         self._tell()

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adios_zoo.errors import BackendError
 from adios_zoo.files import explained, write_text
@@ -120,7 +123,6 @@ class TensorBoard:
 
     def picture(self, path: Path, step: int) -> None:
         """A picture file of one step."""
-        import numpy as np
         from PIL import Image
 
         with Image.open(path) as image:
@@ -212,6 +214,26 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+class Column(NamedTuple):
+    """The finite and other values of one name in a log, with their steps; (n,) float64 each."""
+
+    steps: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def columns_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+    """The numbers of a log by name, each in the order of its records."""
+    steps: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
+    for record in records:
+        step = record.get("step", 0)
+        for name, value in record.items():
+            if type(value) in (int, float):
+                steps.setdefault(name, []).append(step)
+                values.setdefault(name, []).append(value)
+    return {name: Column(np.array(steps[name], float), np.array(values[name], float)) for name in values}
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from adios_zoo.draw import slot_colour
@@ -25,14 +26,14 @@ from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.files import write_text
 
 from .charts import Line, Mark, chart, number
-from .health import series, slots_of, verdicts
+from .health import slots_of, verdicts
 from .pictures import Picture, read_picture
 from .recipe import Recipe
-from .record import read_records
+from .record import Column, columns_of, read_records
 
 # What goes into the page at most.
 _MOST_EPOCHS, _MOST_ROWS, _MOST_SLOTS = 12, 8, 8
-_TILE = 96  # pixels
+_TILE = 112  # pixels
 _METHODS = {"simclr": "SimCLR", "byol": "BYOL", "simsiam": "SimSiam"}
 _USES = {"all": "all masks of an image", "one": "one mask drawn for each image"}
 
@@ -44,7 +45,7 @@ class RunFiles:
     Attributes:
         name: of the folder.
         recipe: plain data, with every setting.
-        records: of the log, in order.
+        log: its numbers by name.
         sessions: their beginnings and ends, in order.
         pictures: mask pictures, evenly chosen, in order.
         unreadable: images that could not be read.
@@ -52,7 +53,7 @@ class RunFiles:
 
     name: str
     recipe: dict[str, Any]
-    records: list[dict[str, Any]]
+    log: dict[str, Column]
     sessions: list[dict[str, Any]]
     pictures: list[Picture]
     unreadable: int
@@ -65,8 +66,12 @@ class RunFiles:
     @property
     def step(self) -> int:
         """Steps that were taken, as far as the folder tells."""
-        steps = [int(r["step"]) + ("loss" in r) for r in self.records if "step" in r]
-        return max([*steps[-1:], *[int(s.get("step", 0)) for s in self.sessions[-1:]]], default=0)
+        logged = [int(self.log["loss"].steps[-1]) + 1] if "loss" in self.log else []
+        return max([*logged, *[int(s.get("step", 0)) for s in self.sessions[-1:]]], default=0)
+
+    def values(self, name: str) -> list[float]:
+        """The values of one name in the log, in order."""
+        return self.log[name].values.tolist() if name in self.log else []
 
     def setting(self, path: str, default: Any = None) -> Any:
         """A setting by its dotted name; runs of other versions may lack it."""
@@ -125,7 +130,7 @@ def read_run(folder: Path) -> RunFiles:
     return RunFiles(
         name=folder.resolve().name,
         recipe=recipe if isinstance(recipe, dict) else {},
-        records=read_records(folder / "log.jsonl"),
+        log=columns_of(read_records(folder / "log.jsonl")),
         sessions=read_records(folder / "sessions.jsonl"),
         pictures=pictures,
         unreadable=unreadable,
@@ -149,7 +154,7 @@ def report(run: RunFiles) -> str:
         _section("Health of the game", _health(run)),
         _section("Masks over time", _strip(run.pictures)),
         _section("Latest masks, one by one", _detail(run.pictures)),
-        _section("Curves", f'<div class="charts">{"".join(_charts(run))}</div>' if run.records else ""),
+        _section("Curves", f'<div class="charts">{"".join(_charts(run))}</div>' if run.log else ""),
         _section("Figures", _figures(run)),
         _section("Data, code and machine", _facts(run)),
         _section("Settings", _settings(run.recipe)),
@@ -185,7 +190,7 @@ def _ended_well(run: RunFiles) -> bool:
 
 def _header(run: RunFiles, title: str) -> str:
     method = _METHODS.get(run.setting("game.method", ""), run.setting("game.method", "?"))
-    slots, use = slots_of(run.records), run.setting("game.mask_use", "")
+    slots, use = slots_of(run.log), run.setting("game.mask_use", "")
     masks = f", {slots} masks, {_USES.get(use, use)}" if slots else ""
     images = run.facts.get("images")
     about = f"ADIOS with {method}{masks}"
@@ -217,7 +222,7 @@ def _tiles(run: RunFiles) -> str:
     shown: list[tuple[str, str, str]] = []
 
     def add(name: str, label: str, unit: str = "") -> None:
-        values = series(run.records, name)
+        values = run.values(name)
         if values:
             shown.append((label, number(values[-1]) + unit, f"{number(values[0])}{unit} at first"))
 
@@ -225,13 +230,13 @@ def _tiles(run: RunFiles) -> str:
     add("probe_accuracy", "Linear probe, batch", " %")
     add("loss", "Loss")
     add("deviation", "Embedding deviation")
-    seconds = series(run.records, "seconds")
+    seconds = run.values("seconds")
     if seconds:
         epochs = run.setting("epochs", "?")
         done = run.step / run.facts["steps_per_epoch"] if run.facts.get("steps_per_epoch") else None
         of = f"{number(round(done, 1))} of {epochs} epochs" if done is not None else f"{epochs} epochs planned"
         shown.append(("Training time", str(timedelta(seconds=round(seconds[-1]))), of))
-    rates = sorted(series(run.records, "images_per_second"))
+    rates = sorted(run.values("images_per_second"))
     if rates:
         shown.append(("Images per second", number(rates[len(rates) // 2]), "median"))
     return (
@@ -246,9 +251,10 @@ def _tiles(run: RunFiles) -> str:
 def _health(run: RunFiles) -> str:
     signs = {"good": "✓", "warning": "!", "bad": "✕"}
     found = verdicts(
-        run.records,
+        run.log,
         run.setting("watch", {}),
         classes=int(run.facts.get("classes") or 0),
+        queries=int(run.facts.get("queries") or 0),
         unreadable=run.unreadable,
         images=int(run.facts.get("images") or 0),
     )
@@ -322,12 +328,8 @@ def _charts(run: RunFiles) -> Iterator[str]:
     x_name, unit = ("epoch", float(each)) if each else ("step", 1.0)
 
     def line(key: str, name: str, colour: str = _COLOURS[0]) -> Line:
-        points = [
-            (float(r["step"]) / unit, float(r[key]))
-            for r in run.records
-            if isinstance(r.get(key), int | float) and "step" in r
-        ]
-        return Line(name, points, colour)
+        steps, values = run.log.get(key, (np.empty(0), np.empty(0)))
+        return Line(name, steps / unit, values, colour)
 
     def draw(title: str, note: str, lines: list[Line], **more: Any) -> str:
         return chart(title, note, lines, x_name=x_name, **more)
@@ -349,7 +351,7 @@ def _charts(run: RunFiles) -> Iterator[str]:
         marks=[Mark(100 / classes, "guessing")] if classes > 1 else [],
     )
     yield draw("Linear probe", "Its cross-entropy.", [line("probe_loss", "loss of the probe", a)])
-    slots = slots_of(run.records)
+    slots = slots_of(run.log)
     yield draw(
         "Share of the pixels",
         "What each mask hides, on average over the batch.",
@@ -384,10 +386,10 @@ def _charts(run: RunFiles) -> Iterator[str]:
 
 def _merged(run: RunFiles, line: Any) -> list[Line]:
     """One line for all groups that have the same learning rate throughout."""
-    names = dict.fromkeys(name for r in run.records[:100] for name in r if name.startswith("lr_"))
     groups: dict[tuple[float, ...], list[str]] = {}
-    for name in names:
-        groups.setdefault(tuple(series(run.records, name)), []).append(name)
+    for name in run.log:
+        if name.startswith("lr_"):
+            groups.setdefault(tuple(run.values(name)), []).append(name)
     return [
         line(same[0], ", ".join(name.removeprefix("lr_") for name in same), colour)
         for same, colour in zip(groups.values(), _COLOURS, strict=False)
@@ -396,14 +398,11 @@ def _merged(run: RunFiles, line: Any) -> list[Line]:
 
 def _figures(run: RunFiles) -> str:
     """First, last and extreme values, for those who do not read curves."""
-    names = dict.fromkeys(
-        name for r in [*run.records[:100], *run.records[-100:]] for name in r if name not in ("step", "epoch")
-    )
     rows = []
-    for name in names:
-        values = [v for v in series(run.records, name) if v == v]
-        if values:
-            rows.append([name, *(number(v) for v in (values[0], values[-1], min(values), max(values)))])
+    for name, (_, values) in run.log.items():
+        finite = values[np.isfinite(values)]
+        if len(finite) and name not in ("step", "epoch"):
+            rows.append([name, *(number(float(v)) for v in (values[0], values[-1], finite.min(), finite.max()))])
     return _table(["value", "first", "last", "least", "most"], rows) if rows else ""
 
 
