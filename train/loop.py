@@ -232,7 +232,7 @@ class _Loop:
                         if step >= recipe.optimiser.warmup_epochs * self.plan.steps_per_epoch:
                             watch.see(values, step)
                         self._tell()
-                    elif due or leave or processes.device.type == "cpu":  # a GPU would have to be waited for
+                    elif due or leave or processes.on_cpu:
                         check_finite({name: float(value) for name, value in record.items()}, step)
                 progress.step += 1
                 progress.seconds += time.monotonic() - started

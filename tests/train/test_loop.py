@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,8 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from adios_zoo.train.loop import _Trainer, pretrain
+from adios_zoo.train.batches import Batches, Plan
+from adios_zoo.train.feed import open_feed
+from adios_zoo.train.loop import pretrain
+from adios_zoo.train.processes import Processes
 from adios_zoo.train.recipe import read_recipe
+from adios_zoo.train.trainer import Trainer
+from adios_zoo.train.watch import CollapseError
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import adios_zoo
@@ -144,30 +151,118 @@ def test_seeds_decide_the_run(tmp_path: Path) -> None:
     assert any(not torch.equal(v, c[k]) for k, v in a.items())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device_waits", [True, False])
+def test_a_loss_that_is_not_finite_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device_waits: bool
+) -> None:
     source = write_images(tmp_path / "data.parquet")
-    step = _Trainer.step
+    step = Trainer.step
 
-    def poisoned(self: _Trainer, number: int) -> dict[str, torch.Tensor | float]:
-        record = step(self, number)
+    def poisoned(self: Trainer, number: int, batches: Batches) -> dict[str, torch.Tensor]:
+        record = step(self, number, batches)
         if number >= 8:
             next(self.game.encoder.parameters()).data.fill_(float("nan"))
-        return record | ({"loss": float("nan")} if number >= 8 else {})
+        return record | ({"loss": torch.tensor(float("nan"))} if number >= 8 else {})
 
-    monkeypatch.setattr(_Trainer, "step", poisoned)
+    monkeypatch.setattr(Trainer, "step", poisoned)
+    if not device_waits:  # as on a GPU, whose numbers are looked at only when they are needed
+        monkeypatch.setattr(Processes, "on_cpu", False)
     # A checkpoint is due at once, between two records of the log.
-    with pytest.raises(DataError, match="loss is not finite at step 8"):
+    with pytest.raises(CollapseError, match="loss is not finite at step 8"):
         pretrain(small_recipe(checkpoint_minutes=1e-9), source, tmp_path / "run", show_progress=False)
     saved = load_file(tmp_path / "run" / "checkpoint.safetensors")
     assert all(value.isfinite().all() for value in saved.values())
+    offending = load_file(tmp_path / "run" / "offending.safetensors")
+    assert offending["0.view1"].shape == (8, 3, 32, 32)
+    assert offending["0.masks2"].shape == (8, 3, 32, 32)
+    assert len(offending["0.images"].unique()) == 8
+
+
+def test_a_collapse_stops_the_run_and_keeps_what_was_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_images(tmp_path / "data.parquet")
+    step = Trainer.step
+
+    def collapsing(self: Trainer, number: int, batches: Batches) -> dict[str, torch.Tensor]:
+        record = step(self, number, batches)
+        return record | ({"deviation": torch.tensor(0.001)} if number >= 12 else {})
+
+    monkeypatch.setattr(Trainer, "step", collapsing)
+    monkeypatch.setattr("adios_zoo.train.loop.LOG_EVERY", 1)
+    recipe = small_recipe(epochs=9, watch={"patience": 8})
+    with pytest.raises(CollapseError, match=r"embeddings of all images are alike.*at step 19.*offending"):
+        pretrain(recipe, source, tmp_path / "run", show_progress=False)
+    with safe_open(tmp_path / "run" / "checkpoint.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["progress"])["step"] == 12  # of the last epoch that ended well
+    assert (tmp_path / "run" / "offending.safetensors").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_the_previous_checkpoint_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_images(tmp_path / "data.parquet")
+    calls = []
+
+    def full(number: int) -> None:
+        calls.append(number)
+        if len(calls) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"checkpoint.safetensors: the disk is full|log.jsonl: the disk is full"):
+        pretrain(small_recipe(epochs=4), source, tmp_path / "run", show_progress=False)
+    monkeypatch.undo()
+    kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
+    assert not list((tmp_path / "run").glob(".*.partial"))
+    pretrain(small_recipe(epochs=4), source, tmp_path / "run", resume=True, show_progress=False)
+
+
+def test_a_step_of_two_batches_averages_their_gradients(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "data.parquet")
+    recipe = small_recipe(accumulate=2, batch_size=4, game={"method": "byol", "projector_output": 8})
+    feed = open_feed(source, recipe)
+    plan = Plan(recipe, feed.count, Processes())
+    trainer, by_hand = Trainer(plan, classes=0), Trainer(plan, classes=0)
+    found: dict[str, torch.Tensor] = {}
+    for optimiser in trainer.optimisers.values():
+        optimiser.step = lambda: None  # type: ignore[method-assign]  # gradients are looked at, not used
+    trainer.step(0, feed.batches(plan, first=0, workers=0))
+    found = {n: p.grad for n, p in trainer.game.named_parameters() if p.grad is not None}
+    batches = feed.batches(plan, first=0, workers=0)
+    game = by_hand.game
+    for number in (0, 1):
+        draws = plan.draws(number)
+        batch = batches(number, draws)
+        masks = game.masks(batch.views)
+        turn = game.encoder_turn(batch.views, masks, None)
+        game.masker_turn(batch.views, masks, None, turn.targets)
+    for name, parameter in game.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(found[name], parameter.grad / 2, rtol=1e-4, atol=1e-6)
+    assert len(found) > 10
+
+
+def test_half_precision_keeps_losses_in_float32(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "data.parquet")
+    for method in ("simclr", "simsiam"):
+        recipe = small_recipe(epochs=1, precision="bf16", game={"method": method, "projector_output": 8})
+        feed = open_feed(source, recipe)
+        plan = Plan(recipe, feed.count, Processes())
+        seen: list[torch.dtype] = []
+        trainer = Trainer(plan, classes=0)
+        trainer.game.projector[0].register_forward_hook(lambda _, __, y, seen=seen: seen.append(y.dtype))
+        record = trainer.step(0, feed.batches(plan, first=0, workers=0))
+        assert set(seen) == {torch.bfloat16}
+        assert {value.dtype for value in record.values()} == {torch.float32}
+        assert all(p.dtype == torch.float32 for p in trainer.game.parameters())
 
 
 def test_unreadable_images_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write_images(tmp_path / "data.parquet", broken=(3, 7))
+    source = write_images(tmp_path / "data.parquet", count=200, broken=(3, 7))
     folder = pretrain(small_recipe(epochs=1), source, tmp_path / "run", show_progress=False)
-    assert adios_zoo.load_model(folder).card.training["images"] == 46
+    assert adios_zoo.load_model(folder).card.training["images"] == 198
     listed = (tmp_path / "run" / "unreadable.tsv").read_text().splitlines()
-    assert [line.split("\t")[0] for line in listed] == ["data.parquet[3]", "data.parquet[7]"]
+    assert [line.split("\t")[0] for line in listed] == [f"{tmp_path}/data.parquet[{row}]" for row in (3, 7)]
     assert "2 images could not be read" in capsys.readouterr().err
 
 

@@ -96,7 +96,7 @@ def test_a_run_of_two_processes_ends_like_a_run_of_one(tmp_path: Path, method: s
     for a, b in zip(one, two, strict=True):
         shared = [k for k in a if k not in ("seconds", "deviation")]  # the spread is each process's own
         assert [b[k] for k in shared] == pytest.approx([a[k] for k in shared], rel=2e-3, abs=2e-4)
-    assert (tmp_path / "two" / "unreadable.tsv").read_text().startswith("data.parquet[3]\t")
+    assert "data.parquet[3]\t" in (tmp_path / "two" / "unreadable.tsv").read_text()
 
 
 def test_a_batch_is_split_evenly() -> None:
