@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 _WIDTH, _HEIGHT = 560, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 30  # margins of the plot
 _BINS = 160  # points of a line; what lies between is shown as a band from the least to the most
+_MINUS = "\N{MINUS SIGN}"
 _COLUMNS = 60  # places where the values can be read off
 
 
@@ -125,7 +126,7 @@ def number(value: float) -> str:
         return f"{value:.2e}"
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
     text = f"{value:,.{digits}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", _MINUS)
 
 
 class _Scale(NamedTuple):
@@ -164,7 +165,7 @@ def _tick(value: float, step: float) -> str:
         return "0"
     if not 1e-4 <= step < 1e6:
         return number(value)
-    return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}".replace("-", "−")
+    return f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}".replace("-", _MINUS)
 
 
 def _axes(scale: _Scale, step: float, unit: str, x_name: str) -> list[str]:
@@ -201,9 +202,7 @@ def _curve(scale: _Scale, line: Line, found: list[Bin]) -> list[str]:
         parts.append(f'<path class="band" style="fill:{line.colour}" d="M{"L".join(up + down)}Z"/>')
     parts.append(f'<path class="line" style="stroke:{line.colour}" d="M{"L".join(points)}"/>')
     if len(found) <= 25:
-        parts += [
-            f'<circle style="fill:{line.colour}" r="3" cx="{scale.x(b.x)}" cy="{scale.y(b.y)}"/>' for b in found
-        ]
+        parts += [f'<circle style="fill:{line.colour}" r="3" cx="{scale.x(b.x)}" cy="{scale.y(b.y)}"/>' for b in found]
     return parts
 
 
@@ -217,9 +216,7 @@ def _readings(scale: _Scale, curves: Sequence[tuple[Line, list[Bin]]], unit: str
             k = min(int((b.x - scale.x0) / width), _COLUMNS - 1)
             if k not in said:
                 said.add(k)
-                columns.setdefault(k, [f"{x_name} {number(round(b.x, 2))}"]).append(
-                    f"{line.name} {number(b.y)}{unit}"
-                )
+                columns.setdefault(k, [f"{x_name} {number(round(b.x, 2))}"]).append(f"{line.name} {number(b.y)}{unit}")
     wide = round((_WIDTH - _LEFT - _RIGHT) / _COLUMNS, 2)
     return [
         f'<rect class="hit" x="{round(_LEFT + k * wide, 1)}" y="{_TOP}" width="{wide}" '

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from adios_zoo.sources import open_stream
 from tqdm import tqdm
 
 from adios_zoo.cores import usable_cpus
@@ -24,6 +23,7 @@ from adios_zoo.encoder import feature_width
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.files import explained, write_tensors, write_text
 from adios_zoo.model_card import Card
+from adios_zoo.sources import open_stream
 
 from .batches import Batches, Plan
 from .checkpoint import Progress, load_checkpoint, read_recipe_of, save_checkpoint

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from adios_zoo.sources import Source, Stream
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from adios_zoo.errors import DataError
 from adios_zoo.images import ImageError, ImageRef
 from adios_zoo.model_card import Card
 from adios_zoo.preprocess import make_transform
+from adios_zoo.sources import Source, Stream
 
 from .chance import generator_for
 from .data import ImageSet

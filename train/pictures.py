@@ -6,7 +6,6 @@ One row an image: the photograph, all masks over it in colour, and each mask by 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -75,9 +75,11 @@ class RunLog:
             return self.file.tell()
 
     def __enter__(self) -> RunLog:
+        """Itself."""
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        """Take leave of the trackers and close the file."""
         self._tell(lambda tracker: tracker.close(failed=kind is not None))
         self.file.close()
 

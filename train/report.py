@@ -9,9 +9,8 @@ import base64
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
 from importlib import resources
@@ -22,63 +21,20 @@ import numpy as np
 from PIL import Image
 
 from adios_zoo.draw import slot_colour
-from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.files import write_text
 
-from .charts import Line, Mark, chart, number
+from .charts import number
+from .curves import curves
 from .health import slots_of, verdicts
-from .pictures import Picture, read_picture
+from .pictures import Picture
 from .recipe import Recipe
-from .record import Column, columns_of, read_records
+from .run_files import RunFiles, read_run
 
 # What goes into the page at most.
-_MOST_EPOCHS, _MOST_ROWS, _MOST_SLOTS = 12, 8, 8
+_MOST_ROWS, _MOST_SLOTS = 8, 8
 _TILE = 112  # pixels
 _METHODS = {"simclr": "SimCLR", "byol": "BYOL", "simsiam": "SimSiam"}
 _USES = {"all": "all masks of an image", "one": "one mask drawn for each image"}
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """What a run's folder tells.
-
-    Attributes:
-        name: of the folder.
-        recipe: plain data, with every setting.
-        log: its numbers by name.
-        sessions: their beginnings and ends, in order.
-        pictures: mask pictures, evenly chosen, in order.
-        unreadable: images that could not be read.
-    """
-
-    name: str
-    recipe: dict[str, Any]
-    log: dict[str, Column]
-    sessions: list[dict[str, Any]]
-    pictures: list[Picture]
-    unreadable: int
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Of the latest session's beginning."""
-        return next((s for s in reversed(self.sessions) if "started" in s), {})
-
-    @property
-    def step(self) -> int:
-        """Steps that were taken, as far as the folder tells."""
-        logged = [int(self.log["loss"].steps[-1]) + 1] if "loss" in self.log else []
-        return max([*logged, *[int(s.get("step", 0)) for s in self.sessions[-1:]]], default=0)
-
-    def values(self, name: str) -> list[float]:
-        """The values of one name in the log, in order."""
-        return self.log[name].values.tolist() if name in self.log else []
-
-    def setting(self, path: str, default: Any = None) -> Any:
-        """A setting by its dotted name; runs of other versions may lack it."""
-        value: Any = self.recipe
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        return default if value is None else value
 
 
 def write_report(folder: Path, path: Path | None = None) -> Path:
@@ -107,43 +63,6 @@ def reported(folder: Path) -> Iterator[None]:
     write_report(folder)
 
 
-def read_run(folder: Path) -> RunFiles:
-    """Read what a run's folder tells.
-
-    Raises:
-        ConfigError: the folder holds no run.
-    """
-    try:
-        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} is not the folder of a run: it has no readable recipe.json.") from error
-    pictures = []
-    for path in spread(sorted((folder / "pictures").glob("epoch-*.png")), _MOST_EPOCHS):
-        try:
-            pictures.append(read_picture(path))
-        except DataError as error:
-            print(error, file=sys.stderr)
-    try:
-        unreadable = len((folder / "unreadable.tsv").read_bytes().splitlines())
-    except FileNotFoundError:
-        unreadable = 0
-    return RunFiles(
-        name=folder.resolve().name,
-        recipe=recipe if isinstance(recipe, dict) else {},
-        log=columns_of(read_records(folder / "log.jsonl")),
-        sessions=read_records(folder / "sessions.jsonl"),
-        pictures=pictures,
-        unreadable=unreadable,
-    )
-
-
-def spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the items, evenly chosen, first and last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
-
-
 def report(run: RunFiles) -> str:
     """The page."""
     architecture, trained_on = run.setting("encoder.architecture", "An encoder"), run.setting("set", "its data")
@@ -154,7 +73,7 @@ def report(run: RunFiles) -> str:
         _section("Health of the game", _health(run)),
         _section("Masks over time", _strip(run.pictures)),
         _section("Latest masks, one by one", _detail(run.pictures)),
-        _section("Curves", f'<div class="charts">{"".join(_charts(run))}</div>' if run.log else ""),
+        _section("Curves", f'<div class="charts">{"".join(curves(run))}</div>' if run.log else ""),
         _section("Figures", _figures(run)),
         _section("Data, code and machine", _facts(run)),
         _section("Settings", _settings(run.recipe)),
@@ -320,82 +239,6 @@ def _image(picture: Picture, row: int, column: int, text: str) -> str:
     return f'<img alt="{escape(text)}" width="{_TILE}" height="{_TILE}" src="data:image/jpeg;base64,{data}">'
 
 
-_COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)")
-
-
-def _charts(run: RunFiles) -> Iterator[str]:
-    each = run.facts.get("steps_per_epoch")
-    x_name, unit = ("epoch", float(each)) if each else ("step", 1.0)
-
-    def line(key: str, name: str, colour: str = _COLOURS[0]) -> Line:
-        steps, values = run.log.get(key, (np.empty(0), np.empty(0)))
-        return Line(name, steps / unit, values, colour)
-
-    def draw(title: str, note: str, lines: list[Line], **more: Any) -> str:
-        return chart(title, note, lines, x_name=x_name, **more)
-
-    a, b, c, _ = _COLOURS
-    yield draw(
-        "The game",
-        "The encoder lowers the loss; the masker raises its objective, the loss less its penalties.",
-        [line("loss", "loss", a), line("objective", "objective", b)],
-    )
-    classes = run.facts.get("classes") or 0
-    held_out = "held-out images" if run.facts.get("held_out") else "training images outside the gallery"
-    yield draw(
-        "What labels can be read off",
-        f"k-NN over the frozen features on {held_out}; the online linear probe on its training batches.",
-        [line("knn_top1", "k-NN top-1", a), line("knn_top5", "k-NN top-5", c), line("probe_accuracy", "probe", b)],
-        unit=" %",
-        bounds=(0.0, None),
-        marks=[Mark(100 / classes, "guessing")] if classes > 1 else [],
-    )
-    yield draw("Linear probe", "Its cross-entropy.", [line("probe_loss", "loss of the probe", a)])
-    slots = slots_of(run.log)
-    yield draw(
-        "Share of the pixels",
-        "What each mask hides, on average over the batch.",
-        [line(f"area_{k}", f"mask {k + 1}", slot_colour(k)) for k in range(slots)],
-        bounds=(0.0, None),
-        marks=[Mark(1 / slots, "even share")] if slots else [],
-    )
-    yield draw(
-        "Mask entropy",
-        "0: each pixel belongs to one mask. 1: all masks share it evenly.",
-        [line("mask_entropy", "mask entropy", a)],
-        bounds=(0.0, 1.0),
-        marks=[Mark(run.setting("watch.max_mask_entropy", 1.0), "uniform")],
-    )
-    yield draw(
-        "Embedding deviation",
-        "1: unit-length projections are spread evenly. 0: they have collapsed to a point.",
-        [line("deviation", "deviation", a)],
-        bounds=(0.0, 1.0),
-        marks=[Mark(run.setting("watch.min_deviation", 0.0), "collapse")],
-    )
-    yield draw("Sparsity penalty", "Large where a mask is near nothing or everything.", [line("sparsity", "sparsity", a)])
-    yield draw("Entropy penalty", "Of the masks' sizes, summed over the batch.", [line("entropy", "entropy", a)])
-    yield draw("Learning rates", "Of every group of parameters.", _merged(run, line), bounds=(0.0, None))
-    yield draw(
-        "Speed",
-        "Images per second of training, without what was looked at in between.",
-        [line("images_per_second", "images/s", a)],
-        bounds=(0.0, None),
-    )
-
-
-def _merged(run: RunFiles, line: Any) -> list[Line]:
-    """One line for all groups that have the same learning rate throughout."""
-    groups: dict[tuple[float, ...], list[str]] = {}
-    for name in run.log:
-        if name.startswith("lr_"):
-            groups.setdefault(tuple(run.values(name)), []).append(name)
-    return [
-        line(same[0], ", ".join(name.removeprefix("lr_") for name in same), colour)
-        for same, colour in zip(groups.values(), _COLOURS, strict=False)
-    ]
-
-
 def _figures(run: RunFiles) -> str:
     """First, last and extreme values, for those who do not read curves."""
     rows = []
@@ -428,7 +271,9 @@ def _facts(run: RunFiles) -> str:
             ended = _time(end["ended"]) if end else ""
             how = str(end.get("why", "not noted: it goes on, or was killed"))
             step = f"{begin.get('step', 0):,}"
-            sessions.append([_time(begin["started"]), step, ended, str(end.get("step", "")), how, str(begin.get("code"))])
+            sessions.append(
+                [_time(begin["started"]), step, ended, str(end.get("step", "")), how, str(begin.get("code"))]
+            )
     heads = ["started", "at step", "ended", "at step", "how", "code"]
     return facts + (f"<h3>Sessions</h3>{_table(heads, sessions)}" if sessions else "")
 

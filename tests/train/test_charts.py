@@ -74,7 +74,14 @@ def test_a_long_log_is_made_short() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (12.345, "12.3"), (-177.4, "−177"), (1234567.0, "1.23e+06"), (12345.0, "12,345"), (0.00001, "1.00e-05")],
+    [
+        (0.0, "0"),
+        (12.345, "12.3"),
+        (-177.4, chr(0x2212) + "177"),
+        (1234567.0, "1.23e+06"),
+        (12345.0, "12,345"),
+        (0.00001, "1.00e-05"),
+    ],
 )
 def test_numbers(value: float, text: str) -> None:
     assert number(value) == text

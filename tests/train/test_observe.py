@@ -12,13 +12,13 @@ from adios_zoo.train.data import ImageSet, load_images
 from adios_zoo.train.observe import Observer, ObserveSettings, choose_shown
 from adios_zoo.train.pictures import picture_path, read_picture
 from adios_zoo.train.record import RunLog, read_records
-from adios_zoo.sources import Source, Stream, open_source
 from PIL import Image
 from torch import Tensor, nn
 
 from adios_zoo.draw import slot_rgb
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images import ImageRef
+from adios_zoo.sources import Source, Stream, open_source
 from tests.models import small_card
 from tests.train.small import small_recipe, write_images
 

@@ -36,9 +36,13 @@ def test_half_a_line_is_passed_over(tmp_path: Path) -> None:
 
 def test_sessions_tell_how_they_ended(tmp_path: Path) -> None:
     path, progress = tmp_path / "run" / "sessions.jsonl", Progress()
-    with pytest.raises(KeyboardInterrupt), session(path, progress, {"device": "cpu"}):
+
+    def stopped() -> None:
         progress.step = 3
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), session(path, progress, {"device": "cpu"}):
+        stopped()
     with path.open("a") as file:
         file.write('{"started": "of a session that was kil')
     with pytest.raises(ValueError, match="loss"), session(path, progress, {}):
@@ -156,5 +160,5 @@ def test_wandb_that_will_not_start_is_one_sentence(tmp_path: Path, monkeypatch: 
         raise RuntimeError("api_key not configured (no-tty)\nmore")
 
     monkeypatch.setattr(fake, "init", refuse)
-    with pytest.raises(BackendError, match="no-tty.; `wandb login`, or set WANDB_MODE=offline"):
+    with pytest.raises(BackendError, match=r"no-tty.; `wandb login`, or set WANDB_MODE=offline"):
         open_trackers(["wandb"], tmp_path, config={})

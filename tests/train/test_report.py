@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from adios_zoo.train.pictures import picture_path, write_picture
-from adios_zoo.train.report import read_run, reported, spread, write_report
+from adios_zoo.train.report import reported, write_report
+from adios_zoo.train.run_files import read_run, spread
 
 from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError
@@ -104,7 +105,9 @@ def test_a_finished_run(tmp_path: Path) -> None:
     assert len(page.addresses) == 3 * (1 + 12) + 3 * (2 + 2)
     assert all(page.alternatives)
     assert path.stat().st_size < 1_000_000
-    assert {"At the end", "Health of the game", "Masks over time", "The game", "Share of the pixels"} <= set(page.headings)
+    assert {"At the end", "Health of the game", "Masks over time", "The game", "Share of the pixels"} <= set(
+        page.headings
+    )
     assert {"No collapse", "Every mask has its share", "The features got better"} <= set(page.headings)
     for said in ("Finished on 1 Mar 2025, 11:00 UTC.", "31 %", "11 % at first", "abc123", "adios-zoo 1.2.3", "0:00:28"):
         assert said in text, said
