@@ -213,9 +213,10 @@ class _Loop:
                 dynamic_ncols=True,
             ) as bar,
         ):
-            if progress.step == 0:
-                self._look(log)
             while progress.step < self.plan.steps:
+                # After the checkpoint, so that leaving need not wait for it: a resumed run looks first.
+                if progress.step % self.plan.steps_per_epoch == 0:
+                    self._look(log)
                 started, step = time.monotonic(), progress.step
                 record = self.trainer.step(step, self.batches)
                 last = step % self.plan.steps_per_epoch == self.plan.steps_per_epoch - 1
@@ -237,13 +238,12 @@ class _Loop:
                 progress.step += 1
                 progress.seconds += time.monotonic() - started
                 bar.update(self.images_per_step)
-                if last:
-                    self._look(log)
                 if (due or leave) and not watch.worried:
                     self._save(log)
                     saved = time.monotonic()
                 if leave and progress.step < self.plan.steps:
                     raise KeyboardInterrupt
+            self._look(log)
 
     def _line(self, step: int, values: Record) -> Record:
         when = {"step": step, "epoch": step // self.plan.steps_per_epoch}
