@@ -81,8 +81,9 @@ def read_picture(path: Path) -> Picture:
     """
     try:
         with Image.open(path) as opened:
-            return Picture(opened.convert("RGB"), **json.loads(opened.info[_KEY]))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+            facts = {name: int(value) for name, value in json.loads(opened.info[_KEY]).items()}
+            return Picture(opened.convert("RGB"), **facts)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a mask picture of a run.") from error
 
 

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -313,6 +313,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 def _time(text: object) -> str:
     """A time as a reader likes it."""
     try:
-        return datetime.fromisoformat(str(text)).strftime("%-d %b %Y, %H:%M UTC")
+        time = datetime.fromisoformat(str(text)).astimezone(timezone.utc)
+        return f"{time.day} {time:%b %Y, %H:%M} UTC"
     except ValueError:
         return str(text)
