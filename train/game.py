@@ -398,7 +398,8 @@ def deviation(z: Tensor) -> Tensor:
 
     1 when they are spread evenly over the sphere, 0 when they have collapsed to a point.
     """
-    return F.normalize(wide(z), dim=1).std(dim=0).mean() * z.shape[1] ** 0.5
+    spread: Tensor = F.normalize(wide(z), dim=1).std(dim=0).mean()
+    return spread * float(z.shape[1] ** 0.5)
 
 
 def _cut_off(e: Embedding) -> Embedding:

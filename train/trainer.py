@@ -146,7 +146,7 @@ class Trainer:
 
     def latest_tensors(self) -> dict[str, Tensor]:
         """Images, masks and labels of the latest step, to look into what went wrong."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for number, p in enumerate(self.latest):
             found |= {f"{number}.view{v}": x for v, x in p.batch.views.items()}
             found |= {f"{number}.masks{v}": m for v, m in p.masks.items()}
