@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", required=True, help=SOURCE)
     sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     sub.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    sub.add_argument("--held-out", metavar="SOURCE", help="labelled images, for the k-NN accuracy between epochs")
     sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
     _add_quiet(sub)
@@ -105,6 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("recipe", nargs="?", help="name of a recipe, or the path of a .yaml file")
     sub.add_argument("settings", nargs="*", metavar="key=value", help="such as optimiser.lr=0.2")
+
+    sub = command("report", _report, "Write report.html of a run, at any time.")
+    sub.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run")
+    sub.add_argument("-o", "--output", type=Path, help="default: RUN/report.html")
 
     evaluate = commands.add_parser("evaluate", help="Measure what an encoder is worth.")
     evaluations = evaluate.add_subparsers(title="protocols", required=True, metavar="PROTOCOL")
@@ -259,6 +264,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.data,
         options.output,
         resume=options.resume,
+        held_out=options.held_out,
         device=options.device,
         workers=options.workers,
         show_progress=not options.quiet,
@@ -276,6 +282,13 @@ def _recipes(options: argparse.Namespace) -> int:
     from adios_zoo.train.recipe import read_recipe
 
     print(recipe_files.to_yaml(read_recipe(options.recipe, options.settings).to_dict()), end="")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from adios_zoo.train.report import write_report
+
+    print(write_report(options.run_folder, options.output))
     return 0
 
 

@@ -171,7 +171,7 @@ def composite(photo: Floats, masks: Floats) -> Floats:
     """All masks (N, H, W) in their colours over the photo (H, W, 3) in grey: (H, W, 3), in [0, 1]."""
     # The fourth power lets the largest mask of a pixel win, with borders as soft as the masks' own.
     weights = masks**4 / (masks**4).sum(axis=0, keepdims=True)
-    colours = np.stack([_rgb(k) for k in range(len(masks))])
+    colours = np.stack([slot_rgb(k) for k in range(len(masks))])
     paint = np.einsum("nhw,nc->hwc", weights, colours)
     grey = photo @ np.array([0.299, 0.587, 0.114], np.float32)
     # Shading the paint by the photograph keeps its drawing visible without tinting the colours.
@@ -192,7 +192,7 @@ def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], titl
     grid = _MARGIN + _LARGE + _GAP + _COLUMN_GAP
     width = grid + slots * (_TILE + _COLUMN_GAP) - _COLUMN_GAP + _MARGIN
     height = _MARGIN + _TITLE + 3 * (_HEADING + _TILE) + 2 * _GAP + _FOOTER + _MARGIN
-    page = _Page(width, height)
+    page = Page(width, height)
     page.text((_MARGIN, _MARGIN - 8), title, 26)
     page.text((_MARGIN, _MARGIN + 28), caption, 15, _FAINT)
 
@@ -209,7 +209,7 @@ def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], titl
     for k, (weight, percent) in enumerate(zip(weights, area_percentages(masks), strict=True)):
         x = grid + k * (_TILE + _COLUMN_GAP)
         heading = f"Mask {k + 1}, {percent} % of the area"
-        page.tile((x, top), heading, cut_out(paper, weight, _rgb(k)), _colour(k))
+        page.tile((x, top), heading, cut_out(paper, weight, slot_rgb(k)), slot_colour(k))
         page.tile((x, top + row), _SEEN if k == 0 else "", cut_out(small, weight, mean))
         # On white, not on the mean colour: this row is for the reader, no network is given it.
         page.tile((x, top + 2 * row), _HIDDEN if k == 0 else "", cut_out(small, 1 - weight, (1, 1, 1)))
@@ -218,7 +218,7 @@ def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], titl
     return page.image
 
 
-class _Page:
+class Page:
     """A light sheet to set tiles and text on."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -251,12 +251,14 @@ class _Page:
         self.draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_LINE)
 
 
-def _colour(slot: int) -> str:
+def slot_colour(slot: int) -> str:
+    """The colour of a slot, from 0, as ``#RRGGBB``; the same in every picture."""
     return _COLOURS[slot % len(_COLOURS)]
 
 
-def _rgb(slot: int) -> Floats:
-    colour = _colour(slot)
+def slot_rgb(slot: int) -> Floats:
+    """:func:`slot_colour` as three numbers in [0, 1]."""
+    colour = slot_colour(slot)
     return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)], np.float32)
 
 

@@ -6,6 +6,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+import torch
+
 from adios_zoo import __version__
 from adios_zoo.cores import usable_cpus
 from adios_zoo.encoder import feature_width
@@ -78,10 +80,16 @@ def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
             "hours": round(progress.seconds / 3600, 2),
             "seed": recipe.seed,
             "data": progress.data,
-            "machine": f"{platform.machine()}, {usable_cpus()} cores",
+            "machine": machine(),
             "code": "; ".join(progress.code),
         },
     )
+
+
+def machine(device: torch.device | None = None) -> str:
+    """What this computer is, and the device that a run computes on."""
+    name = f"{platform.machine()}, {usable_cpus()} cores"
+    return f"{name}, {torch.cuda.get_device_name(device)}" if device is not None and device.type == "cuda" else name
 
 
 def code_version() -> str:

@@ -89,6 +89,7 @@ class Turn:
     Attributes:
         loss: the method's loss, summed over the masks.
         probe: cross-entropy of the online linear probe; ``None`` without labels.
+        probe_accuracy: percent of the batch that the probe labels right.
         deviation: how far the clean projections are spread, see :func:`deviation`; ``None`` in the masker turn.
         sparsity: penalty before its weight; ``None`` in the encoder turn.
         entropy: penalty before its weight; ``None`` in the encoder turn.
@@ -99,6 +100,7 @@ class Turn:
     loss: Tensor
     objective: Tensor
     probe: Tensor | None = None
+    probe_accuracy: Tensor | None = None
     deviation: Tensor | None = None
     sparsity: Tensor | None = None
     entropy: Tensor | None = None
@@ -206,12 +208,12 @@ class Game(nn.Module):
             total = total + loss.detach()
         if self._clean_has_gradient:
             _backward_through(clean, leaves)
-        probe = None
+        probe = accuracy = None
         if self.classifier is not None and labels is not None:
-            probe = self._probe(batch, features, replays, labels)
+            probe, accuracy = self._probe(batch, features, replays, labels)
             self._count_probe_in_momentum(batch, targets)
         spread = deviation(clean[self.clean_views[0]].z.detach())
-        return Turn(loss=total, objective=total, probe=probe, deviation=spread, targets=targets)
+        return Turn(total, total, probe, probe_accuracy=accuracy, deviation=spread, targets=targets)
 
     def masker_turn(
         self,
@@ -364,10 +366,12 @@ class Game(nn.Module):
         for replay in replays:
             self.statistics.replay(replay, within=within)
 
-    def _probe(self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor) -> Tensor:
-        """Cross-entropy of the linear probe, mean over both clean views, on detached features."""
+    def _probe(
+        self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and accuracy of the linear probe, means over both clean views, on detached features."""
         assert self.classifier is not None
-        losses = []
+        losses, hits = [], []
         # The mean over the labels of the whole batch, once gradients are averaged over the processes.
         known = self.processes.sum((labels >= 0).sum()).clamp(min=1) / self.processes.count
         for v, x in sorted(batch.items()):
@@ -379,9 +383,10 @@ class Game(nn.Module):
                     seen = self.encoder(x)
             logits = self.classifier(wide(seen))
             losses.append(F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / known)
+            hits.append((logits.argmax(dim=1) == labels).sum() / known)
         loss = torch.stack(losses).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return loss.detach(), 100 * torch.stack(hits).mean()
 
     def _count_probe_in_momentum(self, batch: Batch, targets: Targets) -> None:
         """The authors' loop shows the probe's clean views to the momentum encoder too."""

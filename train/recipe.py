@@ -14,6 +14,7 @@ from adios_zoo.model_card import Norm
 from adios_zoo.strict import Mistake, read
 
 from .game import GameSettings
+from .observe import ObserveSettings
 from .recipe_files import parse_yaml, recipe_text
 from .views import ViewSettings
 from .watch import WatchSettings
@@ -161,6 +162,7 @@ class Recipe:
     view1: ViewSettings = field(default_factory=ViewSettings)
     view2: ViewSettings = field(default_factory=ViewSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    observe: ObserveSettings = field(default_factory=ObserveSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
 
     @property
