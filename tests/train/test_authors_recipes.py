@@ -10,12 +10,12 @@ from adios_zoo.train.recipe import Recipe, read_recipe
 from adios_zoo.train.recipe_files import recipe_names
 
 from adios_zoo.masker import default_blocks
-from tests.conftest import GOLDEN
+from tests.conftest import OWN_GOLDEN
 from tests.reference import METHOD, TERMS
 
-RECIPES: dict[str, dict[str, Any]] = json.loads((GOLDEN / "recipes.json").read_text())["recipes"]
+RECIPES: dict[str, dict[str, Any]] = json.loads((OWN_GOLDEN / "recipes.json").read_text())["recipes"]
 # What their recipes do not name has the values of their command line.
-ARGS: dict[str, dict[str, Any]] = json.loads((GOLDEN / "official_keys" / "args_example.json").read_text())
+ARGS: dict[str, dict[str, Any]] = json.loads((OWN_GOLDEN / "official_keys" / "args_example.json").read_text())
 SETS = {"imagenet100": ("in100", 224), "imagenet100s": ("in100s", 96), "stl10": ("stl10", 96)}
 ARCHITECTURES = {"resnet18": "resnet18", "vit_tiny": "vit_tiny_patch16_224"}
 

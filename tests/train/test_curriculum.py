@@ -109,7 +109,7 @@ def test_runs_without_a_masker(tmp_path: Path, kind: str, method: str, use: str)
     assert not (folder / "masker.safetensors").exists()
     model = adios_zoo.load_model(folder)
     assert model.card.masker is None
-    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 256)
+    assert model(torch.randn(2, 3, 32, 32)).shape[0] == 2
     with pytest.raises(ConfigError, match="has no masker"):
         model.masks(torch.randn(1, 3, 32, 32))
     area = [v for k, v in records(tmp_path / "run")[0].items() if k.startswith("area_")]

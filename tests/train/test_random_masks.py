@@ -40,8 +40,8 @@ def test_shares() -> None:
 def test_boxes_are_rectangles_everywhere_in_the_image() -> None:
     found = masks("boxes", ratio=0.1)
     assert torch.equal(found, found.amax(2, keepdim=True) * found.amax(3, keepdim=True))
-    seen = found.mean(dim=(0, 1))
-    assert (seen > 0).all()
+    assert found.amax(dim=(0, 1, 2)).all()
+    assert found.amax(dim=(0, 1, 3)).all()
 
 
 @pytest.mark.parametrize("ratio", [0.02, 0.5, 0.98])
