@@ -45,7 +45,8 @@ class RunFiles:
     @property
     def step(self) -> int:
         """Steps that were taken, as far as the folder tells."""
-        logged = [int(self.log["loss"].steps[-1]) + 1] if "loss" in self.log else []
+        # A record is of a step that was taken then; a look is between steps.
+        logged = [int(self.log[name].steps[-1]) + (name == "loss") for name in ("loss", "knn_top1") if name in self.log]
         return max([*logged, *[int(s.get("step", 0)) for s in self.sessions[-1:]]], default=0)
 
     def values(self, name: str) -> list[float]:
