@@ -208,7 +208,7 @@ def test_a_full_disk_is_one_sentence_and_the_previous_checkpoint_stays(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"checkpoint.safetensors: the disk is full|log.jsonl: the disk is full"):
+    with pytest.raises(DataError, match="the disk is full"):
         pretrain(small_recipe(epochs=4), source, tmp_path / "run", show_progress=False)
     monkeypatch.undo()
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")
