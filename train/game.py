@@ -25,6 +25,7 @@ from adios_zoo.errors import ConfigError
 
 from .batch_norm import Mode, Replay, RunningStatistics
 from .chance import Draws
+from .fills import Fill, cut_out, fill_of
 from .heads import predictor, projector
 from .losses import Embedding, Term, make_loss, wide
 from .penalties import areas, entropy, sparsity
@@ -46,6 +47,9 @@ class GameSettings:
         alpha_entropy: weight of the entropy penalty.
         temperature: of the SimCLR loss.
         terms: of the SimSiam loss, see :func:`adios_zoo.train.losses.simsiam_loss`.
+        fill: what a hole shows: ``zero``, the image's ``mean`` colour, its ``blur``, or its detail (``high_pass``).
+        fill_sigma: of the Gaussian of ``blur`` and ``high_pass``, as a share of the view's side.
+        clean_share: share of the images whose masked view is left whole, in both turns.
         bn_statistics: which passes feed the batch norms' running statistics, see ``batch_norm.py``.
         projector_hidden: width of the projector's hidden layers.
         projector_output: width of the projections.
@@ -58,6 +62,9 @@ class GameSettings:
     alpha_entropy: float = 0.0
     temperature: float = 0.2
     terms: tuple[Term, ...] = ()
+    fill: Fill = "zero"
+    fill_sigma: float = 0.1
+    clean_share: float = 0.0
     bn_statistics: Mode = "all"
     projector_hidden: int = 2048
     projector_output: int = 128
@@ -66,12 +73,13 @@ class GameSettings:
 
 @dataclass
 class Targets:
-    """Momentum projections of one batch, so that the masker turn need not compute them again."""
+    """What the masker turn need not compute again: momentum projections of one batch, and the fills of its views."""
 
     clean: dict[int, Tensor] = field(default_factory=dict)
     masked: list[dict[int, Tensor]] = field(default_factory=list)
     replays: list[Replay] = field(default_factory=list)
     masked_replays: list[list[Replay]] = field(default_factory=list)
+    fills: dict[int, Tensor | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -104,7 +112,7 @@ class Game(nn.Module):
 
     Args:
         encoder: maps (B, 3, H, W) to features (B, ``features``).
-        masker: maps (B, 3, H, W) to masks (B, N, H, W) that sum to one over N.
+        masker: maps (B, 3, H, W) to masks (B, N, H, W) that sum to one over N; ``None`` if masks come from elsewhere.
         settings: the rules.
         features: width of the encoder's features.
         classes: classes of the online linear probe; 0 for none.
@@ -115,7 +123,7 @@ class Game(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        masker: nn.Module,
+        masker: nn.Module | None,
         settings: GameSettings,
         *,
         features: int,
@@ -152,7 +160,8 @@ class Game(nn.Module):
         return [n for n in (self.encoder, self.projector, self.predictor) if n is not None]
 
     def masks(self, batch: Batch) -> dict[int, Tensor]:
-        """Masks (B, N, H, W) of every view that the method masks."""
+        """The masker's masks (B, N, H, W) of every view that the method masks."""
+        assert self.masker is not None
         with self._autocast(batch[1].device):
             # The softmax may come out in half precision.
             return {v: wide(self.masker(batch[v])) for v in self.masked_views}
@@ -161,8 +170,19 @@ class Game(nn.Module):
         """One mask index an image (B,), uniform; ``None`` when all masks are used."""
         return None if self.settings.mask_use == "all" else draws.integers(slots)
 
+    def draw_whole(self, draws: Draws) -> Tensor | None:
+        """Which images' masked views are left whole, (B,); ``None`` for none of them."""
+        share = self.settings.clean_share
+        return draws.happens(share) if share > 0 else None
+
     def encoder_turn(
-        self, batch: Batch, masks: Mapping[int, Tensor], index: Tensor | None, labels: Tensor | None = None
+        self,
+        batch: Batch,
+        masks: Mapping[int, Tensor],
+        index: Tensor | None,
+        labels: Tensor | None = None,
+        *,
+        whole: Tensor | None = None,
     ) -> Turn:
         """Back-propagate the encoder's loss into the encoder, the heads and, with labels, the linear probe.
 
@@ -171,18 +191,19 @@ class Game(nn.Module):
             masks: from :meth:`masks`; used without gradient.
             index: the mask of each image, or ``None`` for all.
             labels: (B,) for the online probe, -1 for unknown.
+            whole: from :meth:`draw_whole`.
         """
-        targets = Targets()
+        targets = Targets(fills=self._fills(batch))
         clean, features, replays = self._clean_pass(batch, targets, gradient=self._clean_has_gradient)
         leaves = {v: _cut_off(e) for v, e in clean.items()}
         total = torch.zeros((), device=batch[1].device)
-        for k, cut in enumerate(self._cuts({v: m.detach() for v, m in masks.items()}, index)):
+        for k, cut in enumerate(self._cuts({v: m.detach() for v, m in masks.items()}, index, whole)):
             if k > 0:
                 self._replay(targets.replays + replays)
-            masked_targets, masked_replays = self._masked_targets(batch, cut)
+            masked_targets, masked_replays = self._masked_targets(batch, cut, targets.fills)
             targets.masked.append(masked_targets)
             targets.masked_replays.append(masked_replays)
-            loss = self.loss(leaves, self._masked_pass(batch, cut, masked_targets))
+            loss = self.loss(leaves, self._masked_pass(batch, cut, masked_targets, targets.fills))
             loss.backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
         if self._clean_has_gradient:
@@ -200,6 +221,9 @@ class Game(nn.Module):
         masks: Mapping[int, Tensor],
         index: Tensor | None,
         targets: Targets | None = None,
+        *,
+        whole: Tensor | None = None,
+        loss_factor: float = 1.0,
     ) -> Turn:
         """Back-propagate minus the masker's objective into the masker, the other networks frozen.
 
@@ -208,27 +232,30 @@ class Game(nn.Module):
             masks: from :meth:`masks`, with their graph, which is used up.
             index: the mask of each image, or ``None`` for all.
             targets: the encoder turn's, for the same batch and masks.
+            whole: from :meth:`draw_whole`, the encoder turn's.
+            loss_factor: of the loss in the objective: 1 makes an adversary, -1 a partner of the encoder.
         """
         s = self.settings
         fresh = targets is None
-        targets = targets or Targets()
+        targets = targets or Targets(fills=self._fills(batch))
         leaves = {v: m.detach().requires_grad_() for v, m in masks.items()}
         total = torch.zeros((), device=batch[1].device)
         with _frozen(self.players()):
             clean, _, replays = self._clean_pass(batch, targets, gradient=False)
-            for k in range(len(self._cuts(leaves, index))):
+            for k in range(len(self._cuts(leaves, index, whole))):
                 if k > 0 or not fresh:
                     self._replay(targets.replays)
                 if k > 0:
                     self._replay(replays)
-                cut = self._cuts(leaves, index)[k]
+                cut = self._cuts(leaves, index, whole)[k]
                 if fresh or index is not None:
-                    masked_targets, _ = self._masked_targets(batch, {v: m.detach() for v, m in cut.items()})
+                    detached = {v: m.detach() for v, m in cut.items()}
+                    masked_targets, _ = self._masked_targets(batch, detached, targets.fills)
                 else:
                     masked_targets = targets.masked[k]
                     self._replay(targets.masked_replays[k])
-                loss = self.loss(clean, self._masked_pass(batch, cut, masked_targets))
-                (-loss).backward()  # type: ignore[no-untyped-call]
+                loss = self.loss(clean, self._masked_pass(batch, cut, masked_targets, targets.fills))
+                (-loss_factor * loss).backward()  # type: ignore[no-untyped-call]
                 total = total + loss.detach()
         sizes = [areas(m) for m in leaves.values()]
         spread, negative_entropy = sparsity(sizes), entropy(sizes, jointly=s.mask_use == "all")
@@ -244,7 +271,7 @@ class Game(nn.Module):
         torch.autograd.backward([masks[v] for v in views], [leaves[v].grad for v in views])
         return Turn(
             loss=total,
-            objective=total + penalty.detach(),
+            objective=loss_factor * total + penalty.detach(),
             sparsity=spread.detach(),
             entropy=negative_entropy.detach(),
         )
@@ -258,12 +285,22 @@ class Game(nn.Module):
                 for p_slow, p_fast in zip(slow.parameters(), fast.parameters(), strict=True):
                     p_slow.mul_(tau).add_(p_fast, alpha=1 - tau)
 
-    def _cuts(self, masks: Mapping[int, Tensor], index: Tensor | None) -> list[dict[int, Tensor]]:
-        """The masks to cut out in turn, (B, 1, H, W) by view."""
+    def _cuts(
+        self, masks: Mapping[int, Tensor], index: Tensor | None, whole: Tensor | None = None
+    ) -> list[dict[int, Tensor]]:
+        """The masks to cut out in turn, (B, 1, H, W) by view; nothing of the images that are left whole."""
         if index is None:
             slots = next(iter(masks.values())).shape[1]
-            return [{v: m[:, k : k + 1] for v, m in masks.items()} for k in range(slots)]
-        return [{v: m[torch.arange(len(m), device=m.device), index].unsqueeze(1) for v, m in masks.items()}]
+            cuts = [{v: m[:, k : k + 1] for v, m in masks.items()} for k in range(slots)]
+        else:
+            cuts = [{v: m[torch.arange(len(m), device=m.device), index].unsqueeze(1) for v, m in masks.items()}]
+        if whole is None:
+            return cuts
+        return [{v: m * ~whole[:, None, None, None] for v, m in cut.items()} for cut in cuts]
+
+    def _fills(self, batch: Batch) -> dict[int, Tensor | None]:
+        s = self.settings
+        return {v: fill_of(batch[v], s.fill, s.fill_sigma) for v in self.masked_views}
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16))
@@ -299,23 +336,29 @@ class Game(nn.Module):
             replays.append(replay)
         return clean, features, replays
 
-    def _masked_targets(self, batch: Batch, cut: Mapping[int, Tensor]) -> tuple[dict[int, Tensor], list[Replay]]:
+    def _masked_targets(
+        self, batch: Batch, cut: Mapping[int, Tensor], fills: Mapping[int, Tensor | None]
+    ) -> tuple[dict[int, Tensor], list[Replay]]:
         found, replays = {}, []
         for v in self.masked_views if self.momentum_encoder is not None else ():
             with self.statistics.recorded() as replay, self.statistics.masked():
-                target = self._target(batch[v] * (1 - cut[v]))
+                target = self._target(cut_out(batch[v], cut[v], fills[v]))
             assert target is not None
             found[v] = target
             replays.append(replay)
         return found, replays
 
     def _masked_pass(
-        self, batch: Batch, cut: Mapping[int, Tensor], targets: Mapping[int, Tensor]
+        self,
+        batch: Batch,
+        cut: Mapping[int, Tensor],
+        targets: Mapping[int, Tensor],
+        fills: Mapping[int, Tensor | None],
     ) -> dict[int, Embedding]:
         masked = {}
         with self.statistics.masked():
             for v in self.masked_views:
-                masked[v], _ = self._embed(batch[v] * (1 - cut[v]))
+                masked[v], _ = self._embed(cut_out(batch[v], cut[v], fills[v]))
                 masked[v].target = targets.get(v)
         return masked
 
@@ -360,7 +403,8 @@ def deviation(z: Tensor) -> Tensor:
 
     1 when they are spread evenly over the sphere, 0 when they have collapsed to a point.
     """
-    return F.normalize(wide(z), dim=1).std(dim=0).mean() * z.shape[1] ** 0.5
+    spread: Tensor = F.normalize(wide(z), dim=1).std(dim=0).mean()
+    return spread * float(z.shape[1] ** 0.5)
 
 
 def _cut_off(e: Embedding) -> Embedding:
