@@ -49,6 +49,11 @@ class RunFiles:
         logged = [int(self.log[name].steps[-1]) + (name == "loss") for name in ("loss", "knn_top1") if name in self.log]
         return max([*logged, *[int(s.get("step", 0)) for s in self.sessions[-1:]]], default=0)
 
+    @property
+    def learned(self) -> bool:
+        """Whether a masker is trained, rather than masks drawn at random."""
+        return bool(self.setting("masker.kind", "learned") == "learned")
+
     def values(self, name: str) -> list[float]:
         """The values of one name in the log, in order."""
         return self.log[name].values.tolist() if name in self.log else []
