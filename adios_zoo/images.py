@@ -1,51 +1,28 @@
-"""Images from wherever they lie: found in a fixed order, decoded to RGB, or said why they cannot be read.
-
-Which files are taken
-    folder      every file below it whose suffix is in :data:`IMAGE_SUFFIXES`, broken or not; other files are
-                no images and are passed over.  Symbolic links to folders are followed, each folder once.
-    glob        every file that matches, whatever its suffix (``**`` crosses folders); matched folders are
-                passed over.
-    list file   ``.txt``, one path a line, relative to the list's own folder; blank lines and ``#`` lines are
-                skipped.  Every line is taken.
-    file        taken, whatever its suffix.
-    sequence    any of these, one after the other.
-
-Folders and globs give name order, which is the order of the POSIX path strings (relative to the folder);
-lists and sequences keep theirs.  Names that start with a dot are hidden and never taken from a folder or a
-glob.
-"""
+"""Images from wherever they lie: named, decoded to upright RGB, or said why they cannot be read."""
 
 from __future__ import annotations
 
-import glob
+import io
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from adios_zoo.errors import DataError
+from adios_zoo.find import PathLike, path_id
 
-PathLike: TypeAlias = "str | os.PathLike[str]"
 ImageInput: TypeAlias = "PathLike | Image.Image | NDArray[Any]"
 Images: TypeAlias = "ImageInput | Iterable[ImageInput]"
-
-# Pillow also claims .pdf, .h5, .mpg, .fits and others that it cannot decode or that hold no picture; a data
-# set kept beside the images must not be reported as a broken image.
-# fmt: off
-IMAGE_SUFFIXES = frozenset((
-    ".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
-    ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi",
-    ".tga", ".tif", ".tiff", ".webp",
-))
-# fmt: on
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,53 +47,77 @@ class ImageError(DataError):
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image not yet decoded: its name in the results, and a call that gives RGB or raises ImageError."""
+    """An image not yet decoded.
+
+    Attributes:
+        id: its name in results, unique and stable within its source.
+        read: gives the image in upright RGB, or raises ImageError.
+        encoded: gives the undecoded content of its file (JPEG, PNG, ...), or raises ImageError; ``None`` for an
+            image that exists as pixels alone.
+        label: index of its class, -1 where unknown.
+    """
 
     id: str
     read: Callable[[], Image.Image]
+    encoded: Callable[[], bytes] | None = None
+    label: int = -1
 
 
 def open_images(images: Images) -> Iterable[ImageRef]:
     """Name every image of ``images`` without decoding any.
 
-    ``images`` is what :func:`find_images` takes, a PIL image, an array (H,W), (H,W,1), (H,W,3) or (H,W,4) of
-    uint8 or (H,W) of uint16, a batch (N,H,W,C) of uint8, or a mixture of all in one iterable.  Paths are
-    their own id; a PIL image or an array is ``#i``, its position in the iterable from 0.  An iterator is
-    consumed lazily, everything else gives a list.
+    ``images`` is a SOURCE (see :mod:`adios_zoo.sources`), a path, a PIL image, an array (H,W), (H,W,1), (H,W,3)
+    or (H,W,4) of uint8 or (H,W) of uint16, a batch (N,H,W,C) of uint8, or a mixture of all in one iterable.
+    Paths are their own id; a PIL image or an array is ``#i``, its position in the iterable from 0.
+
+    Returns a :class:`~adios_zoo.sources.Source`, which makes references as they are asked for; where the end is
+    not known beforehand, a :class:`~adios_zoo.sources.Stream`; for an iterator, one that consumes it lazily.
 
     Raises DataError when nothing is found.
     """
+    from adios_zoo.sources import Listed, Stream, join, join_streams, open_stream
+
     if isinstance(images, (str, os.PathLike)):
-        return [_path_ref(path) for path in find_images(images)]
+        return open_stream(images)
     if isinstance(images, Image.Image):
         images = [images]
     elif isinstance(images, np.ndarray):
         images = list(images) if images.ndim == 4 else [images]
-    refs = (ref for position, item in enumerate(images) for ref in _refs(position, item))
+
+    def opened(numbered: Iterable[tuple[int, ImageInput]]) -> Iterator[Stream]:
+        for are_sources, group in groupby(numbered, key=lambda pair: isinstance(pair[1], (str, os.PathLike))):
+            if are_sources:
+                yield join_streams([os.fspath(cast("PathLike", item)) for _, item in group])
+            else:
+                yield Listed([pixels_ref(f"#{position}", item) for position, item in group])
+
     if isinstance(images, Iterator):
-        return refs
-    found = list(refs)
-    if not found:
+        return (ref for pair in enumerate(images) for stream in opened([pair]) for ref in stream)
+    parts = list(opened(enumerate(images)))
+    if not parts:
         raise DataError("no images were given: pass at least one path, PIL image or array.")
-    return found
+    return join(parts)
 
 
-def find_images(source: PathLike | Sequence[PathLike]) -> list[Path]:
-    """List the image files of a folder, glob, ``.txt`` list, single file, or a sequence of these.
+def file_ref(path: str, label: int = -1) -> ImageRef:
+    """Refer to the image file ``path``."""
+    return ImageRef(path_id(path), partial(read_image, path), partial(read_encoded, path), label)
 
-    A member of a sequence or a line of a list that does not exist is kept, so that reading it reports it.
 
-    Raises DataError when ``source`` does not exist, a folder cannot be listed, or nothing is found.
-    """
-    if not isinstance(source, (str, os.PathLike)):
-        found = [path for item in source for path in _expand(item)]
-        if not found:
-            raise DataError("no images were given: pass at least one path.")
-        return found
-    found = _expand(source)
-    if found == [Path(source)] and not _exists(Path(source)):
-        raise DataError(f"{source}: no such file or folder; give a folder, a glob, a .txt list or an image file.")
-    return found
+def encoded_ref(id: str, data: bytes | None, label: int = -1) -> ImageRef:
+    """Refer to an image whose undecoded content is in memory; ``None`` where it has none."""
+    return ImageRef(id, partial(decode_image, data, id), partial(_content, data, id), label)
+
+
+def fetched_ref(id: str, fetch: Callable[[], bytes | None], label: int = -1) -> ImageRef:
+    """Refer to an image whose undecoded content ``fetch`` gives; what it raises becomes an ImageError."""
+    encoded = partial(_fetched, fetch, id)
+    return ImageRef(id, partial(_decode_fetched, encoded, id), encoded, label)
+
+
+def pixels_ref(id: str, pixels: Any, label: int = -1) -> ImageRef:
+    """Refer to a PIL image or an array; anything else is an ImageError when it is read."""
+    return ImageRef(id, partial(_in_memory, id, pixels), None, label)
 
 
 def read_image(path: PathLike) -> Image.Image:
@@ -127,20 +128,22 @@ def read_image(path: PathLike) -> Image.Image:
     never passes as an image, ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` is set back to False if other code
     has set it.
     """
-    name = path_id(path)
-    try:
-        status = Path(path).stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise DataError("a folder, not an image file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise DataError("not a regular file")
-        if status.st_size == 0:
-            raise DataError("the file is empty (0 bytes)")
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        raise ImageError(name, _reason(error)) from error
+    with _explained(path_id(path)):
+        _check_file(path)
+        return _decoded(path)
+
+
+def read_encoded(path: PathLike) -> bytes:
+    """Return the undecoded content of the image file ``path``; raises ImageError as :func:`read_image`."""
+    with _explained(path_id(path)):
+        _check_file(path)
+        return Path(path).read_bytes()
+
+
+def decode_image(data: bytes | None, id: str) -> Image.Image:
+    """Decode the content of an image file as :func:`read_image` does; ``id`` names it in an ImageError."""
+    with _explained(id):
+        return _decoded(io.BytesIO(_content(data, id)))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -171,30 +174,48 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-def path_id(path: PathLike) -> str:
-    """Name ``path`` in results: its own text, with line breaks and bytes that are not UTF-8 as escapes.
-
-    Every output format can hold such a name, and a line of a text file is always one name.
-    """
-    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+def _fetched(fetch: Callable[[], bytes | None], id: str) -> bytes:
+    with _explained(id):
+        return _content(fetch(), id)
 
 
-def _path_ref(path: Path) -> ImageRef:
-    return ImageRef(path_id(path), partial(read_image, path))
+def _decode_fetched(encoded: Callable[[], bytes], id: str) -> Image.Image:
+    return decode_image(encoded(), id)
 
 
-def _refs(position: int, item: ImageInput) -> list[ImageRef]:
-    if isinstance(item, (str, os.PathLike)):
-        return [_path_ref(path) for path in _expand(item)]
-    return [ImageRef(f"#{position}", partial(_in_memory, f"#{position}", item))]
+def _in_memory(id: str, pixels: Any) -> Image.Image:
+    with _explained(id):  # a PIL image may still be undecoded, and so fail as a file does
+        return to_rgb(pixels if isinstance(pixels, Image.Image) else _from_array(pixels))
 
 
-def _in_memory(name: str, item: Image.Image | NDArray[Any]) -> Image.Image:
+@contextmanager
+def _explained(id: str) -> Iterator[None]:
     try:
-        return to_rgb(item if isinstance(item, Image.Image) else _from_array(item))
-    except Exception as error:  # a PIL image may still be undecoded, and so fail as a file does
-        raise ImageError(name, _reason(error)) from error
+        yield
+    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+        raise ImageError(id, _reason(error)) from error
+
+
+def _check_file(path: PathLike) -> None:
+    status = Path(path).stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError("a folder, not an image file")
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise DataError("not a regular file")
+    if status.st_size == 0:
+        raise DataError("the file is empty (0 bytes)")
+
+
+def _decoded(file: PathLike | io.BytesIO) -> Image.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    with Image.open(file) as image:
+        return to_rgb(image)
+
+
+def _content(data: bytes | None, id: str) -> bytes:
+    if not data:
+        raise ImageError(id, "it has no content" if data is None else "the file is empty (0 bytes)")
+    return data
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
@@ -213,74 +234,6 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 def _is_grey16(array: NDArray[Any]) -> bool:
     return array.dtype == np.uint16 and array.ndim == 2
-
-
-def _expand(item: PathLike) -> list[Path]:
-    path = Path(item)
-    if not _exists(path):
-        return _in_glob(str(path)) if glob.has_magic(str(path)) else [path]
-    if path.is_dir():
-        return _in_folder(path)
-    if path.suffix.lower() == ".txt":
-        return _in_list(path)
-    return [path]
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (OSError, ValueError):  # ValueError: a NUL byte, which no path can hold
-        return False
-    return True
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    names: list[str] = []
-    seen: set[tuple[int, int]] = set()
-
-    def unlistable(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot list this folder ({error.strerror}).") from error
-
-    for root, folders, files in os.walk(folder, followlinks=True, onerror=unlistable):
-        status = Path(root).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link back up the tree would never end
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        relative = Path(root).relative_to(folder)
-        names += [
-            (relative / name).as_posix()
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
-    if not names:
-        raise DataError(
-            f"{folder}: no image files in this folder; name files without an image suffix by a glob, "
-            f"as '{folder.as_posix()}/*'."
-        )
-    return [folder / name for name in sorted(names)]
-
-
-def _in_glob(pattern: str) -> list[Path]:
-    matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    found = (Path(match) for match in matches)
-    files = sorted((path for path in found if not path.is_dir()), key=Path.as_posix)
-    if not files:
-        raise DataError(f"{pattern}: no file matches; '**' crosses folders, as in 'photos/**/*.jpg'.")
-    return files
-
-
-def _in_list(path: Path) -> list[Path]:
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"{path}: cannot read this list ({error.strerror}).") from error
-    lines = (line.strip() for line in text.split("\n"))
-    found = [path.parent / line for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise DataError(f"{path}: the list names no image; write one path a line.")
-    return found
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:

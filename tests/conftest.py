@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-# The folder of golden numbers; ADIOS_REFERENCE names a fuller one.
-GOLDEN = Path(os.environ.get("ADIOS_REFERENCE") or Path(__file__).parent / "golden")
+# The folder of golden numbers; ADIOS_REFERENCE names another one.
+OWN_GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(os.environ.get("ADIOS_REFERENCE") or OWN_GOLDEN)
 
 # Real images: tiny-imagenet/ (parquet) and photos/ (JPEG).  Tests that need them skip where there are none.
 DATA = Path(os.environ.get("ADIOS_DATA") or "no-such-folder")

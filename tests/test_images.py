@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from adios_zoo.errors import DataError
-from adios_zoo.images import ImageError, find_images, open_images, path_id, read_image, to_rgb
+from adios_zoo.images import ImageError, open_images, read_image, to_rgb
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
 
@@ -186,54 +186,6 @@ def test_broken_files_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert "\n" not in caught.value.reason
 
 
-def test_a_folder_is_taken_in_name_order(tmp_path: Path) -> None:
-    for name in (
-        "b.PNG",
-        "a/z.jpg",
-        "a-1.jpg",
-        "c.txt",
-        "d.h5",
-        ".hidden.jpg",
-        ".cache/e.jpg",
-        "broken.jpeg",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "a" / "up").symlink_to(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-    assert found == ["a-1.jpg", "a/z.jpg", "b.PNG", "broken.jpeg"]
-
-
-def test_globs_lists_files_and_sequences(tmp_path: Path) -> None:
-    for name in ("2.jpg", "10.jpg", "sub/1.jpg", "odd[1].jpg", "raw"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-
-    def names(source: object) -> list[str]:
-        return [path.relative_to(tmp_path).as_posix() for path in find_images(source)]
-
-    assert names(str(tmp_path / "*.jpg")) == ["10.jpg", "2.jpg", "odd[1].jpg"]
-    assert names(str(tmp_path / "**" / "*.jpg")) == ["10.jpg", "2.jpg", "odd[1].jpg", "sub/1.jpg"]
-    assert names(tmp_path / "odd[1].jpg") == ["odd[1].jpg"]
-    assert names(tmp_path / "raw") == ["raw"]
-    listed = tmp_path / "list.txt"
-    listed.write_text("\ufeff2.jpg\r\n\n# a comment\nsub/1.jpg\nmissing.jpg\n10.jpg", encoding="utf-8")
-    assert names(listed) == ["2.jpg", "sub/1.jpg", "missing.jpg", "10.jpg"]
-    assert names([tmp_path / "sub", tmp_path / "raw", str(listed)])[:3] == ["sub/1.jpg", "raw", "2.jpg"]
-
-
-@pytest.mark.parametrize("source", ["nothing", "*.jpg", "empty", "empty.txt", []])
-def test_nothing_found_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("empty").mkdir()
-    Path("empty.txt").touch()
-    with pytest.raises(DataError) as caught:
-        find_images(source)
-    assert str(caught.value).endswith(".")
-
-
 def test_arrays_and_pil_images_are_numbered_by_position() -> None:
     colour = np.zeros((4, 5, 3), np.uint8)
     mixed = [colour, Image.new("L", (5, 4)), colour[..., 0], np.full((4, 5), 65535, np.uint16)]
@@ -250,8 +202,3 @@ def test_other_arrays_are_refused(item: object) -> None:
     (ref,) = open_images([item])
     with pytest.raises(ImageError, match="is no image"):
         ref.read()
-
-
-def test_names_that_are_no_utf8_become_escapes() -> None:
-    assert path_id(os.fsdecode(b"caf\xe9\n.jpg")) == "caf\\xe9\\n.jpg"
-    assert path_id("caf\u00e9.jpg") == "caf\u00e9.jpg"

@@ -1,46 +1,53 @@
-"""The training loop: epochs of batches, each an encoder turn and a masker turn; a log, checkpoints, resume."""
+"""The training loop: steps, a log, checkpoints, resume."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 from tqdm import tqdm
 
-from adios_zoo.encoder import create_encoder, feature_width
+from adios_zoo.cores import usable_cpus
+from adios_zoo.encoder import feature_width
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.files import write_text
-from adios_zoo.masker import Masker
-from adios_zoo.torch_backend import choose_device
+from adios_zoo.files import explained, write_tensors, write_text
+from adios_zoo.model_card import Card
+from adios_zoo.sources import open_stream
 
+from .batches import Batches, Plan
 from .checkpoint import Progress, load_checkpoint, read_recipe_of, save_checkpoint
-from .data import ImageSet, epoch_order, generator_for, load_images
-from .finish import card_of_run, code_version, write_model
-from .game import Batch, Game
-from .optim import LARS
+from .feed import Feed, open_feed
+from .finish import card_of_run, code_version, machine, write_model
+from .observe import Observer, choose_shown
+from .processes import Processes, start_processes
 from .recipe import Recipe, parse_recipe
-from .schedules import byol_tau, warmup_cosine
-from .views import draw_views
+from .record import Record, RunLog, open_trackers, session
+from .report import reported
+from .trainer import Trainer
+from .watch import CollapseError, Watch, check_finite
 
 LOG_EVERY = 20  # steps
+_ON_THE_BAR = ("loss", "objective", "deviation", "mask_entropy", "probe_accuracy")
 
 
 @dataclass
 class Run:
-    """A run in its folder: ``recipe.json``, ``log.jsonl``, ``checkpoint.safetensors``, at the end ``model/``."""
+    """A run in its folder.
+
+    ``recipe.json``, ``log.jsonl``, ``sessions.jsonl``, ``pictures/``, ``checkpoint.safetensors``; at the end
+    ``report.html`` and ``model/``.
+    """
 
     folder: Path
 
@@ -55,6 +62,21 @@ class Run:
         return self.folder / "log.jsonl"
 
     @property
+    def sessions(self) -> Path:
+        """When the run was started and ended, where, and on what."""
+        return self.folder / "sessions.jsonl"
+
+    @property
+    def unreadable(self) -> Path:
+        """Where the images that could not be read are listed, with the reasons."""
+        return self.folder / "unreadable.tsv"
+
+    @property
+    def offending(self) -> Path:
+        """The batches at which the run was stopped because it had gone wrong."""
+        return self.folder / "offending.safetensors"
+
+    @property
     def model(self) -> Path:
         """The finished model folder."""
         return self.folder / "model"
@@ -67,17 +89,24 @@ def pretrain(
     *,
     resume: bool = False,
     device: str = "auto",
+    workers: int | None = None,
+    held_out: str | None = None,
     show_progress: bool = True,
 ) -> Path:
     """Train an encoder and a masker, and write them as a model folder.
 
+    Started by ``torchrun`` or ``accelerate launch`` in several processes, they share every batch; the folder and the
+    images must be where all of them see them.
+
     Args:
         recipe: what to compute.
-        source: the images, see :func:`adios_zoo.train.data.load_images`.
+        source: the images, see :func:`adios_zoo.sources.open_source`.
         folder: of the run; made if absent.
         resume: go on from the folder's checkpoint, if it has one; on a CPU the end is bit-identical to that of
             a run that was never interrupted.
         device: ``cpu``, ``cuda``, ... or ``auto``.
+        workers: processes that read and decode images which do not fit in memory; ``None`` is one a core.
+        held_out: labelled images that are not trained on, for the k-NN accuracy between epochs.
         show_progress: draw a progress bar on stderr.
 
     Returns:
@@ -85,213 +114,203 @@ def pretrain(
 
     Raises:
         ConfigError: the folder has a run already, or one of another recipe.
-        DataError: unreadable data, other data than before, or a loss that is not finite.
+        DataError: unreadable data, or other data than before.
+        CollapseError: the run has gone wrong; the last good checkpoint and the offending batch are kept.
         KeyboardInterrupt: after SIGTERM or Ctrl-C, with a checkpoint saved.
     """
     run = Run(Path(folder))
-    _claim(run, recipe, resume)
-    torch.manual_seed(recipe.seed)
-    where = choose_device(device)
-    data = load_images(source, limit=recipe.images)
-    _report_failures(run, data)
-    trainer = _Trainer(recipe, data, where)
+    processes = start_processes(device)
+    _claim(run, recipe, resume, processes)
+    data = open_feed(source, recipe)
+    plan = Plan(recipe, data.count, processes)
+    trainer = Trainer(plan, classes=data.classes)
     progress = Progress(data=data.fingerprint)
     if resume and run.checkpoint.exists():
         progress = load_checkpoint(run.checkpoint, trainer.game, trainer.optimisers)
         if progress.data != data.fingerprint:
             raise DataError(f"{source} holds other images than those that {run.folder} was trained on.")
     code = code_version()
-    if code not in progress.code and progress.step < trainer.total_steps:
+    if code not in progress.code and progress.step < plan.steps:
         progress.code.append(code)
     # What is wrong with the card should not show only when hours have been spent.
-    card_of_run(recipe, images=len(data), progress=progress, width=feature_width(trainer.game.encoder))
-    trainer.play(run, progress, show_progress)
-    write_model(run.model, trainer.game, recipe, images=len(data), progress=progress)
+    card = card_of_run(recipe, images=plan.count, progress=progress, width=feature_width(trainer.game.encoder))
+    workers = max(1, usable_cpus() - 1) if workers is None else workers
+    batches = data.batches(plan, first=progress.step * recipe.accumulate, workers=workers)
+    loop = _Loop(run, plan, trainer, batches, progress)
+    if not processes.main:
+        loop.play(show_progress=False)
+    else:
+        loop.observer = _observer(plan, trainer, card, data, held_out)
+        queries = loop.observer.shown.queries
+        facts = {"source": source, "held_out": held_out, "classes": data.classes, "code": code}
+        facts["queries"] = 0 if queries is None else len(queries)
+        with reported(run.folder), session(run.sessions, progress, loop.facts() | facts):
+            loop.play(show_progress)
+            write_model(run.model, trainer.game, recipe, images=plan.count, progress=progress)
+    processes.wait()
     return run.model
 
 
-class _Trainer:
-    """Networks, optimisers and data of one run."""
+def _observer(plan: Plan, trainer: Trainer, card: Card, data: Feed, held_out: str | None) -> Observer:
+    recipe = plan.recipe
+    sizes = [recipe.size_in(max(epochs - 1, 0)) for epochs in range(recipe.epochs + 1)]
+    shown = choose_shown(
+        data.source if data.images is None else data.images,
+        None if held_out is None else open_stream(held_out),
+        recipe.observe,
+        seed=recipe.seed,
+        side=max(sizes),
+    )
+    return Observer(recipe.observe, shown, trainer.game.encoder, trainer.game.masker, card, sizes)
 
-    def __init__(self, recipe: Recipe, data: ImageSet, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
-        self.images, self.labels = data.images.to(device), data.labels.to(device)
-        self.steps_per_epoch = len(data) // recipe.batch_size
-        if not self.steps_per_epoch:
-            raise ConfigError(f"A batch of {recipe.batch_size} is larger than the data: {len(data)} images.")
-        self.total_steps = self.steps_per_epoch * recipe.epochs
-        encoder = create_encoder(recipe.encoder.architecture, **recipe.encoder.model_args)
-        m = recipe.masker
-        masker = Masker(m.image_size, m.slots, m.base_channels, m.norm, m.blocks)
-        classes = int(data.labels.max()) + 1 if recipe.probe else 0
-        game = Game(encoder, masker, recipe.game, features=feature_width(encoder), classes=classes)
-        # Channels-last convolutions are faster on CPUs and on GPUs with tensor cores.
-        self.game = game.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        rates = dict.fromkeys(("encoder", "projector", "predictor"), recipe.optimiser.lr)
-        self.encoder_optimiser = self._optimiser(rates | {"classifier": recipe.optimiser.probe_lr})
-        self.masker_optimiser = self._optimiser({"masker": recipe.optimiser.masker_lr})
-        self.optimisers: dict[str, Optimizer] = {
-            "encoder_optimiser": self.encoder_optimiser,
-            "masker_optimiser": self.masker_optimiser,
+
+@dataclass
+class _Loop:
+    """Takes the steps that are left; the main process writes what is to be kept."""
+
+    run: Run
+    plan: Plan
+    trainer: Trainer
+    batches: Batches
+    progress: Progress
+    observer: Observer | None = None
+    told: int = 0  # of the images that could not be read
+    recorded: tuple[int, float] | None = None  # steps and seconds at the latest record
+
+    @property
+    def images_per_step(self) -> int:
+        """Over all processes."""
+        return self.plan.recipe.batch_size * self.plan.recipe.accumulate
+
+    def facts(self) -> dict[str, Any]:
+        """What a session's record says of the plan and of the machine."""
+        processes = self.plan.processes
+        return {
+            "images": self.plan.count,
+            "fingerprint": self.progress.data,
+            "steps": self.plan.steps,
+            "steps_per_epoch": self.plan.steps_per_epoch,
+            "images_per_step": self.images_per_step,
+            "machine": machine(processes.device),
+            "processes": processes.count,
+            "torch": torch.__version__,
         }
 
-    def play(self, run: Run, progress: Progress, show_progress: bool) -> None:
-        """Take the steps that are left."""
+    def play(self, show_progress: bool) -> None:
+        """Take them."""
+        recipe, progress, processes = self.plan.recipe, self.progress, self.plan.processes
+        watch = Watch(recipe.watch)
         saved = time.monotonic()
         with (
-            _Log(run.log, progress.log_bytes) as log,
-            _leave_on_signals() as asked_to_leave,
+            self._log() as log,
+            _leave_on_signals() as signals,
             tqdm(
-                total=self.total_steps,
-                initial=progress.step,
-                unit="batch",
+                total=self.plan.steps * self.images_per_step,
+                initial=progress.step * self.images_per_step,
+                unit="img",
+                unit_scale=True,
                 disable=not show_progress,
                 dynamic_ncols=True,
             ) as bar,
         ):
-            while progress.step < self.total_steps:
-                started = time.monotonic()
-                record = self.step(progress.step)
-                last = progress.step % self.steps_per_epoch == self.steps_per_epoch - 1
-                due = time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes
-                save = last or due or bool(asked_to_leave)
-                if progress.step % LOG_EVERY == 0 or save:  # never save a state that has gone wrong
-                    _check_finite(record, progress.step)
-                if progress.step % LOG_EVERY == 0 or last:
-                    bar.set_postfix_str(self._log(log, progress, record))
+            while progress.step < self.plan.steps:
+                # After the checkpoint, so that leaving need not wait for it: a resumed run looks first.
+                if progress.step % self.plan.steps_per_epoch == 0:
+                    self._look(log)
+                started, step = time.monotonic(), progress.step
+                record = self.trainer.step(step, self.batches)
+                last = step % self.plan.steps_per_epoch == self.plan.steps_per_epoch - 1
+                regular = step % LOG_EVERY == 0 or last
+                due = last or time.monotonic() - saved > 60 * recipe.checkpoint_minutes
+                # Several processes agree at the records, where they meet anyway.
+                leave = processes.any(bool(signals)) if regular or processes.count == 1 else False
+                with self._kept_if_bad(step):
+                    if regular:
+                        values = self._means(record)
+                        check_finite(values, step)
+                        log.write(self._line(step, values))
+                        bar.set_postfix_str(" ".join(f"{k} {values[k]:.3g}" for k in _ON_THE_BAR if k in values))
+                        if step >= recipe.optimiser.warmup_epochs * self.plan.steps_per_epoch:
+                            watch.see(values, step)
+                        self._tell()
+                    elif due or leave or processes.on_cpu:
+                        check_finite({name: float(value) for name, value in record.items()}, step)
                 progress.step += 1
                 progress.seconds += time.monotonic() - started
-                bar.update()
-                if save:
-                    progress.log_bytes = log.flush()
-                    save_checkpoint(run.checkpoint, self.game, self.optimisers, progress, self.recipe.to_dict())
+                bar.update(self.images_per_step)
+                if (due or leave) and not watch.worried:
+                    self._save(log)
                     saved = time.monotonic()
-                if asked_to_leave and progress.step < self.total_steps:
+                if leave and progress.step < self.plan.steps:
                     raise KeyboardInterrupt
+            self._look(log)
 
-    def step(self, step: int) -> dict[str, Tensor | float]:
-        """One batch: both turns and both updates.  All that is random in it depends on seed and step alone."""
-        recipe = self.recipe
-        epoch, place = divmod(step, self.steps_per_epoch)
-        torch.manual_seed(recipe.seed + step)  # for encoders with dropout or stochastic depth
-        generator = generator_for(recipe.seed, "step", step)
-        order = epoch_order(len(self.images), seed=recipe.seed, epoch=epoch)
-        chosen = order[place * recipe.batch_size : (place + 1) * recipe.batch_size].to(self.device)
-        self._set_rates(step)
-        batch = self._views(self.images[chosen], recipe.size_in(epoch), generator)
-        masker_plays = step % recipe.masker.every == 0
-        with torch.set_grad_enabled(masker_plays):
-            masks = self.game.masks(batch)
-        slots = recipe.masker.slots
-        self.encoder_optimiser.zero_grad()
-        index = self._draw(len(chosen), slots, generator)
-        turn = self.game.encoder_turn(batch, masks, index, self.labels[chosen] if recipe.probe else None)
-        self.encoder_optimiser.step()
-        record: dict[str, Tensor | float] = {"loss": turn.loss}
-        if turn.probe is not None:
-            record["probe_loss"] = turn.probe
-        if masker_plays:
-            self.masker_optimiser.zero_grad()
-            index = self._draw(len(chosen), slots, generator)
-            answer = self.game.masker_turn(batch, masks, index, turn.targets)
-            self.masker_optimiser.step()
-            record["objective"] = answer.objective
-        area = torch.cat([m.detach().mean(dim=(2, 3)) for m in masks.values()])
-        record |= {f"area_{k}": a for k, a in enumerate(area.mean(0))}
-        # 0 where each pixel belongs to one slot, 1 where all slots share it evenly.
-        record["mask_entropy"] = torch.stack([_mask_entropy(m.detach()) for m in masks.values()]).mean()
-        if recipe.game.method == "byol":
-            base, final = recipe.optimiser.byol_tau
-            self.game.move_momentum(byol_tau(step, self.total_steps, base=base, final=final))
-        return record
+    def _line(self, step: int, values: Record) -> Record:
+        when = {"step": step, "epoch": step // self.plan.steps_per_epoch}
+        before, seconds = self.recorded, self.progress.seconds
+        self.recorded = (step, seconds)
+        speed = {}
+        if before is not None and seconds > before[1]:
+            images = (step - before[0]) * self.images_per_step
+            speed = {"images_per_second": round(images / (seconds - before[1]), 1)}
+        return {**when, **values, **self.trainer.rates(), **speed, "seconds": round(seconds, 1)}
 
-    def _views(self, images: Tensor, size: int, generator: torch.Generator) -> Batch:
-        r = self.recipe
-        return {
-            v: draw_views(images, size, settings, generator, mean=r.mean, std=r.std).contiguous(
-                memory_format=torch.channels_last
+    def _log(self) -> RunLog:
+        if not self.plan.processes.main:
+            return RunLog(Path(os.devnull))
+        recipe, step = self.plan.recipe, self.progress.step
+        trackers = open_trackers(recipe.observe.trackers, self.run.folder, step=step, config=recipe.to_dict())
+        return RunLog(self.run.log, self.progress.log_bytes, trackers)
+
+    def _look(self, log: RunLog) -> None:
+        if self.observer is not None:
+            step = self.progress.step
+            self.observer.look(self.run.folder, log, epoch=step // self.plan.steps_per_epoch, step=step)
+
+    @contextmanager
+    def _kept_if_bad(self, step: int) -> Iterator[None]:
+        """Within, a run that has gone wrong leaves the batch at which that was seen."""
+        try:
+            yield
+        except CollapseError as error:
+            if self.plan.processes.main:
+                write_tensors(self.run.offending, self.trainer.latest_tensors(), {"step": str(step)})
+            raise CollapseError(
+                f"{error} The last good state is in {self.run.checkpoint}, the batch in {self.run.offending}; "
+                "start anew with a lower optimiser.lr or optimiser.masker_lr, or other penalties."
+            ) from error
+
+    def _means(self, record: Mapping[str, Tensor]) -> dict[str, float]:
+        """The record's numbers, averaged over the processes."""
+        processes = self.plan.processes
+        values = processes.sum(torch.stack([v.float() for v in record.values()])) / processes.count
+        return dict(zip(record, values.tolist(), strict=True))
+
+    def _tell(self) -> None:
+        """List the images that could not be read since the last time."""
+        found = self.plan.processes.collected(self.batches.failures[self.told :])
+        self.told = len(self.batches.failures)
+        if not found or not self.plan.processes.main:
+            return
+        path = self.run.unreadable
+        with explained(path), path.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            listed = set(file.read().splitlines())
+            new = [line for where, reason in found if (line := f"{where}\t{reason}") not in listed]
+            file.writelines(f"{line}\n" for line in new)
+        if new:
+            tqdm.write(f"{len(new)} images could not be read; see {path}", file=sys.stderr)
+
+    def _save(self, log: RunLog) -> None:
+        if self.plan.processes.main:
+            self.progress.log_bytes = log.flush()
+            save_checkpoint(
+                self.run.checkpoint,
+                self.trainer.game,
+                self.trainer.optimisers,
+                self.progress,
+                self.plan.recipe.to_dict(),
             )
-            for v, settings in ((1, r.view1), (2, r.view2))
-        }
-
-    def _draw(self, images: int, slots: int, generator: torch.Generator) -> Tensor | None:
-        index = self.game.draw(images, slots, generator)
-        return None if index is None else index.to(self.device)
-
-    def _optimiser(self, rates: dict[str, float]) -> LARS:
-        o = self.recipe.optimiser
-        networks: dict[str, nn.Module | None] = {name: getattr(self.game, name) for name in rates}
-        groups = [
-            {
-                "name": name,
-                "params": [p for p in network.parameters() if p.requires_grad],
-                "base_lr": rates[name],
-                "weight_decay": 0.0 if name == "classifier" else o.weight_decay,
-            }
-            for name, network in networks.items()
-            if network is not None
-        ]
-        return LARS(groups, lr=o.lr, momentum=o.momentum, eta=o.eta, clip=o.clip, exclude_1d=o.exclude_1d)
-
-    def _set_rates(self, step: int) -> None:
-        o, r = self.recipe.optimiser, self.recipe
-        epoch: float = step // self.steps_per_epoch if o.schedule_by == "epoch" else step / self.steps_per_epoch
-        for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                if r.game.method == "simsiam" and group["name"] == "predictor" and epoch >= 1:
-                    group["lr"] = group["base_lr"]  # SimSiam's predictor keeps its rate
-                    continue
-                group["lr"] = warmup_cosine(
-                    epoch,
-                    group["base_lr"],
-                    warmup_epochs=o.warmup_epochs,
-                    max_epochs=r.epochs,
-                    start=o.warmup_start_lr,
-                    minimum=o.min_lr,
-                )
-
-    def _log(self, log: _Log, progress: Progress, record: dict[str, Tensor | float]) -> str:
-        values = {name: float(value) for name, value in record.items()}
-        rates = {f"lr_{g['name']}": g["lr"] for o in self.optimisers.values() for g in o.param_groups}
-        log.write(
-            {"step": progress.step, "epoch": progress.step // self.steps_per_epoch, **values, **rates}
-            | {"seconds": round(progress.seconds, 1)}
-        )
-        return " ".join(f"{k} {v:.3f}" for k, v in values.items() if not k.startswith("area"))
-
-
-def _check_finite(record: dict[str, Tensor | float], step: int) -> None:
-    bad = [name for name, value in record.items() if not math.isfinite(value)]
-    if bad:
-        raise DataError(
-            f"{bad[0]} is not finite at step {step}; the last good state is in the checkpoint. "
-            "Start anew with a lower optimiser.lr or optimiser.masker_lr."
-        )
-
-
-class _Log:
-    """JSON lines; what a killed run wrote after its checkpoint is cut off when it resumes."""
-
-    def __init__(self, path: Path, keep_bytes: int) -> None:
-        self.file = path.open("ab")
-        self.file.truncate(keep_bytes)
-        self.file.seek(0, os.SEEK_END)
-
-    def write(self, record: dict[str, Any]) -> None:
-        self.file.write((json.dumps(record) + "\n").encode())
-        self.file.flush()
-
-    def flush(self) -> int:
-        """Bring the log to the disk; its length in bytes."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        return self.file.tell()
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
 
 
 @contextmanager
@@ -314,23 +333,15 @@ def _leave_on_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _mask_entropy(masks: Tensor) -> Tensor:
-    return -(masks * masks.clamp(min=1e-8).log()).sum(1).mean() / math.log(max(masks.shape[1], 2))
-
-
-def _claim(run: Run, recipe: Recipe, resume: bool) -> None:
+def _claim(run: Run, recipe: Recipe, resume: bool, processes: Processes) -> None:
     if run.checkpoint.exists():
         if not resume:
             raise ConfigError(f"{run.folder} holds a run already; add --resume to go on with it, or choose another.")
         before = parse_recipe(read_recipe_of(run.checkpoint), what=str(run.checkpoint))
-        if before != recipe:
-            changed = [k for k, v in recipe.to_dict().items() if before.to_dict()[k] != v]
+        # What is looked at may change from session to session.
+        if replace(before, observe=recipe.observe) != recipe:
+            changed = [k for k, v in recipe.to_dict().items() if before.to_dict()[k] != v and k != "observe"]
             raise ConfigError(f"{run.folder} was started with another recipe; {', '.join(changed)} differ.")
-    write_text(run.folder / "recipe.json", json.dumps(recipe.to_dict(), indent=2) + "\n")
-
-
-def _report_failures(run: Run, data: ImageSet) -> None:
-    if data.failures:
-        lines = [f"{where}\t{reason}" for where, reason in data.failures]
-        write_text(run.folder / "unreadable.tsv", "\n".join(lines) + "\n")
-        print(f"{len(lines)} images could not be read; see {run.folder / 'unreadable.tsv'}", file=sys.stderr)
+    processes.wait()  # for all to have looked before anything is written
+    if processes.main:
+        write_text(run.folder / "recipe.json", json.dumps(recipe.to_dict(), indent=2) + "\n")

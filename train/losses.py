@@ -35,6 +35,7 @@ class Embedding:
 
 Views = Mapping[int, Embedding]
 Loss = Callable[[Views, Views], Tensor]
+Gather = Callable[[Tensor], Tensor]
 Term = Literal["no_mask", "symmetry", "both"]
 
 
@@ -44,27 +45,27 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     Row i of ``z1`` and row i of ``z2`` are the two views of one image and so each other's positive; the other
     2B - 2 rows are negatives.  In float32 at least, with the diagonal left out before the softmax.
     """
-    z = F.normalize(_wide(torch.cat([z1, z2])), dim=1)
+    z = F.normalize(wide(torch.cat([z1, z2])), dim=1)
     logits = z @ z.T / temperature
     rows = torch.arange(len(z), device=z.device)
     logits = logits.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
     return F.cross_entropy(logits, (rows + len(z1)) % len(z))
 
 
-def _wide(x: Tensor) -> Tensor:
-    # Exponentials and norms lose too much in half precision.
+def wide(x: Tensor) -> Tensor:
+    """``x`` in float32 at least: exponentials and norms lose too much in half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _cosine(a: Tensor | None, b: Tensor | None) -> Tensor:
     if a is None or b is None:
         raise ConfigError("This loss needs a predictor (and BYOL momentum networks): the game has none.")
-    return F.cosine_similarity(_wide(a), _wide(b.detach())).mean()
+    return F.cosine_similarity(wide(a), wide(b.detach())).mean()
 
 
-def simclr_loss(clean: Views, masked: Views, *, temperature: float) -> Tensor:
-    """NT-Xent between clean view 1 and masked view 2."""
-    return nt_xent(clean[1].z, masked[2].z, temperature)
+def simclr_loss(clean: Views, masked: Views, *, temperature: float, gather: Gather) -> Tensor:
+    """NT-Xent between clean view 1 and masked view 2, over the rows that ``gather`` brings together."""
+    return nt_xent(gather(clean[1].z), gather(masked[2].z), temperature)
 
 
 def byol_loss(clean: Views, masked: Views) -> Tensor:
@@ -86,10 +87,19 @@ def simsiam_loss(clean: Views, masked: Views, *, terms: tuple[Term, ...]) -> Ten
     return -torch.stack(cosines).sum() / (2 * len(cosines))
 
 
-def make_loss(method: str, *, temperature: float = 0.2, terms: tuple[Term, ...] = ()) -> Loss:
-    """The loss of ``method`` (``simclr``, ``byol`` or ``simsiam``) with its settings bound."""
+def make_loss(
+    method: str,
+    *,
+    temperature: float = 0.2,
+    terms: tuple[Term, ...] = (),
+    gather: Gather = lambda z: z,
+) -> Loss:
+    """The loss of ``method`` (``simclr``, ``byol`` or ``simsiam``) with its settings bound.
+
+    The other two are means over the batch, which the mean over the processes completes; SimCLR gathers the rows.
+    """
     if method == "simclr":
-        return partial(simclr_loss, temperature=temperature)
+        return partial(simclr_loss, temperature=temperature, gather=gather)
     if method == "byol":
         return byol_loss
     if method == "simsiam":

@@ -2,7 +2,7 @@
 
 Resized crop (bicubic, antialiased), flip, colour jitter in random order, grey, blur, solarisation, normalisation;
 the distributions are torchvision's.  Everything is tensor arithmetic over the batch, so one code serves CPU and
-GPU; randomness comes from one generator and is drawn on the CPU, so that both see the same views.
+GPU; randomness is drawn on the CPU, so that both see the same views.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
+
+from .chance import Draws
 
 _GREY = (0.2989, 0.587, 0.114)
 _TRIES = 10
@@ -54,7 +56,7 @@ def draw_views(
     images: Tensor,
     size: int,
     settings: ViewSettings,
-    generator: Generator,
+    draws: Draws,
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -65,40 +67,56 @@ def draw_views(
         images: (B, 3, H, W) uint8.
         size: side of the views in pixels.
         settings: the distribution.
-        generator: a CPU generator.
+        draws: random numbers for the B images.
         mean: per channel, of values in [0, 1].
         std: likewise.
 
     Returns:
         (B, 3, size, size) float32, normalised.
     """
-    device, count = images.device, len(images)
-    boxes = crop_boxes(count, (images.shape[-2], images.shape[-1]), settings, generator)
-    flip = _happens(settings.flip, count, generator)
-    x = resized_crop(images, boxes.to(device), flip.to(device), size)
-    x = _jitter(x, settings, generator)
-    grey = _happens(settings.grey, count, generator).to(device)
+    boxes = crop_boxes((images.shape[-2], images.shape[-1]), settings, draws)
+    flip = draws.happens(settings.flip)
+    x = resized_crop(images, boxes.to(images.device), flip.to(images.device), size)
+    return _recoloured(x, settings, draws, mean=mean, std=std)
+
+
+def views_of_crops(
+    crops: Tensor, settings: ViewSettings, draws: Draws, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Tensor:
+    """What :func:`draw_views` does after the crop, for crops (B, 3, S, S) uint8 that have been resized already."""
+    flip = draws.happens(settings.flip).to(crops.device)
+    x = crops.float() / 255
+    x = torch.where(flip[:, None, None, None], x.flip(-1), x)
+    return _recoloured(x, settings, draws, mean=mean, std=std)
+
+
+def _recoloured(
+    x: Tensor, settings: ViewSettings, draws: Draws, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Tensor:
+    device = x.device
+    x = _jitter(x, settings, draws)
+    grey = draws.happens(settings.grey).to(device)
     x = torch.where(grey[:, None, None, None], to_grey(x), x)
     if settings.blur > 0:
         low, high = settings.blur_sigma
-        sigma = _uniform(low, high, count, generator)
-        sigma = torch.where(_happens(settings.blur, count, generator), sigma, 0.0).to(device)
+        sigma = draws.uniform(low, high)
+        sigma = torch.where(draws.happens(settings.blur), sigma, 0.0).to(device)
         x = gaussian_blur(x, sigma)
     if settings.solarise > 0:
-        solarise = _happens(settings.solarise, count, generator).to(device)
+        solarise = draws.happens(settings.solarise).to(device)
         x = torch.where(solarise[:, None, None, None] & (x >= 0.5), 1 - x, x)
     return (x - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]
 
 
-def crop_boxes(count: int, image_size: tuple[int, int], settings: ViewSettings, generator: Generator) -> Tensor:
-    """Crop boxes (count, 4) as top, left, height, width in pixels: area uniform, log aspect ratio uniform.
+def crop_boxes(image_size: tuple[int, int], settings: ViewSettings, draws: Draws) -> Tensor:
+    """Crop boxes (B, 4) as top, left, height, width in pixels: area uniform, log aspect ratio uniform.
 
     As in torchvision the first of ten draws that fits the image is taken, else the largest central box whose
     aspect ratio is within 3/4 and 4/3.
     """
     h, w = image_size
-    area = h * w * _uniform(settings.min_scale, settings.max_scale, (count, _TRIES), generator)
-    ratio = _uniform(math.log(3 / 4), math.log(4 / 3), (count, _TRIES), generator).exp()
+    area = h * w * draws.uniform(settings.min_scale, settings.max_scale, _TRIES)
+    ratio = draws.uniform(math.log(3 / 4), math.log(4 / 3), _TRIES).exp()
     widths, heights = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (widths >= 1) & (widths <= w) & (heights >= 1) & (heights <= h)
     first = fits.int().argmax(dim=1, keepdim=True)
@@ -107,8 +125,8 @@ def crop_boxes(count: int, image_size: tuple[int, int], settings: ViewSettings, 
     found = fits.any(dim=1)
     width = torch.where(found, widths.gather(1, first).squeeze(1), float(fallback_w))
     height = torch.where(found, heights.gather(1, first).squeeze(1), float(fallback_h))
-    top = (torch.rand(count, generator=generator) * (h - height + 1)).floor()
-    left = (torch.rand(count, generator=generator) * (w - width + 1)).floor()
+    top = (draws.uniform(0, 1) * (h - height + 1)).floor()
+    left = (draws.uniform(0, 1) * (w - width + 1)).floor()
     top = torch.where(found, top, (h - height) // 2)
     left = torch.where(found, left, (w - width) // 2)
     return torch.stack([top, left, height, width], dim=1)
@@ -148,17 +166,16 @@ def to_grey(x: Tensor) -> Tensor:
     return luma.expand_as(x)
 
 
-def _jitter(x: Tensor, s: ViewSettings, generator: Generator) -> Tensor:
-    count = len(x)
+def _jitter(x: Tensor, s: ViewSettings, draws: Draws) -> Tensor:
     factors = [
-        _uniform(max(0.0, 1 - s.brightness), 1 + s.brightness, count, generator),
-        _uniform(max(0.0, 1 - s.contrast), 1 + s.contrast, count, generator),
-        _uniform(max(0.0, 1 - s.saturation), 1 + s.saturation, count, generator),
-        _uniform(-s.hue, s.hue, count, generator),
+        draws.uniform(max(0.0, 1 - s.brightness), 1 + s.brightness),
+        draws.uniform(max(0.0, 1 - s.contrast), 1 + s.contrast),
+        draws.uniform(max(0.0, 1 - s.saturation), 1 + s.saturation),
+        draws.uniform(-s.hue, s.hue),
     ]
     strengths = (s.brightness, s.contrast, s.saturation, s.hue)
-    order = torch.rand(count, len(_OPERATIONS), generator=generator).argsort(dim=1)
-    order[~_happens(s.jitter, count, generator)] = -1
+    order = draws.uniform(0, 1, len(_OPERATIONS)).argsort(dim=1)
+    order[~draws.happens(s.jitter)] = -1
     for place in range(len(_OPERATIONS)):
         for k, operation in enumerate(_OPERATIONS):
             chosen = (order[:, place] == k).nonzero().squeeze(1)
@@ -214,11 +231,3 @@ def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
     matrix = x.new_zeros(len(x), size, size)
     matrix.scatter_add_(2, target.expand(len(x), -1, -1), kernel[:, None, :].expand(-1, size, -1))
     return matrix.unsqueeze(1) @ x @ matrix.transpose(1, 2).unsqueeze(1)
-
-
-def _uniform(low: float, high: float, shape: int | tuple[int, ...], generator: Generator) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=generator)
-
-
-def _happens(probability: float, count: int, generator: Generator) -> Tensor:
-    return torch.rand(count, generator=generator) < probability

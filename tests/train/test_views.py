@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
+from adios_zoo.train.chance import Draws
 from adios_zoo.train.views import (
     ViewSettings,
     adjust_brightness,
@@ -18,6 +19,7 @@ from adios_zoo.train.views import (
     gaussian_blur,
     resized_crop,
     to_grey,
+    views_of_crops,
 )
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
@@ -30,6 +32,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def draws(count: int, seed: int = 0) -> Draws:
+    return Draws(seeded(seed), count)
+
+
 @pytest.fixture
 def images() -> Tensor:
     return torch.randint(0, 256, (24, 3, 48, 64), dtype=torch.uint8, generator=seeded())
@@ -37,7 +43,7 @@ def images() -> Tensor:
 
 @pytest.mark.parametrize("size", [24, 32, 80])
 def test_crops_equal_torchvisions(images: Tensor, size: int) -> None:
-    boxes = crop_boxes(len(images), (48, 64), ViewSettings(), seeded(1))
+    boxes = crop_boxes((48, 64), ViewSettings(), draws(len(images), 1))
     flip = torch.arange(len(images)) % 2 == 0
     found = resized_crop(images, boxes, flip, size)
     for i, (top, left, height, width) in enumerate(boxes.int().tolist()):
@@ -83,11 +89,11 @@ def test_blur_equals_torchvisions_away_from_the_edges() -> None:
 
 def test_a_view_with_nothing_to_do_is_the_image(images: Tensor) -> None:
     square = images[..., :48]
-    assert torch.allclose(draw_views(square, 48, PLAIN, seeded(), **UNIT), square.float() / 255, atol=1e-6)
+    assert torch.allclose(draw_views(square, 48, PLAIN, draws(len(square)), **UNIT), square.float() / 255, atol=1e-6)
 
 
 def test_normalisation(images: Tensor) -> None:
-    x = draw_views(images[..., :48], 48, PLAIN, seeded(), mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4))
+    x = draw_views(images[..., :48], 48, PLAIN, draws(len(images)), mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4))
     plain = images[..., :48].float() / 255
     expected = (plain - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.1, 0.2, 0.4])[:, None, None]
     assert torch.allclose(x, expected, atol=1e-5)
@@ -95,7 +101,7 @@ def test_normalisation(images: Tensor) -> None:
 
 def test_boxes_have_the_asked_for_scale_and_ratio_and_fit() -> None:
     settings = ViewSettings(min_scale=0.25, max_scale=0.5)
-    top, left, height, width = crop_boxes(4000, (64, 64), settings, seeded()).unbind(1)
+    top, left, height, width = crop_boxes((64, 64), settings, draws(4000)).unbind(1)
     assert (top >= 0).all()
     assert (left >= 0).all()
     assert (top + height <= 64).all()
@@ -108,7 +114,7 @@ def test_boxes_have_the_asked_for_scale_and_ratio_and_fit() -> None:
 
 
 def test_an_image_too_narrow_for_any_draw_gives_its_centre() -> None:
-    boxes = crop_boxes(5, (10, 100), ViewSettings(min_scale=0.9), seeded())
+    boxes = crop_boxes((10, 100), ViewSettings(min_scale=0.9), draws(5))
     assert boxes.tolist() == [[0, 43, 10, 13]] * 5
 
 
@@ -116,14 +122,37 @@ def test_an_image_too_narrow_for_any_draw_gives_its_centre() -> None:
 def test_probabilities(name: str) -> None:
     settings = {"min_scale": 1.0, "flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": 0.0, name: 0.3}
     image = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8, generator=seeded()).expand(3000, -1, -1, -1)
-    views = draw_views(image, 16, ViewSettings(**settings), seeded(), **UNIT)
+    views = draw_views(image, 16, ViewSettings(**settings), draws(len(image)), **UNIT)
     changed = (views - image / 255).abs().amax(dim=(1, 2, 3)) > 1e-3
     assert 0.26 < changed.float().mean() < 0.34
 
 
 def test_jitter_draws_parameters_for_each_image(images: Tensor) -> None:
     same = images[:1, :, :, :48].expand(32, -1, -1, -1)
-    views = draw_views(same, 48, ViewSettings(min_scale=1.0, flip=0, jitter=1, grey=0, blur=0), seeded(), **UNIT)
+    views = draw_views(
+        same, 48, ViewSettings(min_scale=1.0, flip=0, jitter=1, grey=0, blur=0), draws(len(same)), **UNIT
+    )
     assert len({round(float(v.mean()), 5) for v in views}) > 25
-    again = draw_views(same, 48, ViewSettings(min_scale=1.0, flip=0, jitter=1, grey=0, blur=0), seeded(), **UNIT)
+    again = draw_views(
+        same, 48, ViewSettings(min_scale=1.0, flip=0, jitter=1, grey=0, blur=0), draws(len(same)), **UNIT
+    )
     assert torch.equal(views, again)
+
+
+def test_a_process_draws_its_part_of_the_whole_batch() -> None:
+    batch = torch.randint(0, 256, (8, 3, 40, 40), dtype=torch.uint8, generator=seeded())
+    settings = ViewSettings(solarise=0.5)
+    whole = draw_views(batch, 24, settings, draws(8), **UNIT)
+    part = draw_views(batch[2:5], 24, settings, Draws(seeded(), 8, slice(2, 5)), **UNIT)
+    torch.testing.assert_close(part, whole[2:5], rtol=0, atol=1e-5)
+
+
+def test_views_of_crops_are_what_follows_the_crop() -> None:
+    batch = torch.randint(0, 256, (8, 3, 24, 24), dtype=torch.uint8, generator=seeded())
+    settings = ViewSettings(min_scale=1.0, max_scale=1.0)
+    crops = views_of_crops(batch, settings, draws(8), **UNIT)
+    plain = views_of_crops(batch, PLAIN, draws(8), **UNIT)
+    assert torch.equal(plain, batch.float() / 255)
+    flipped = views_of_crops(batch, ViewSettings(min_scale=1.0, flip=1, jitter=0, grey=0, blur=0), draws(8), **UNIT)
+    assert torch.equal(flipped, batch.flip(-1).float() / 255)
+    assert not torch.equal(crops, plain)

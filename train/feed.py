@@ -1,0 +1,70 @@
+"""What a source gives to a run: its images in memory, or itself, to be read as the run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adios_zoo.errors import ConfigError
+from adios_zoo.images import ImageError
+from adios_zoo.sources import Source, Stream, open_stream
+
+from .batches import Batches, Incoming, InMemory, Plan
+from .crops import crops_of_files, crops_of_stream
+from .data import ImageSet, load_images
+from .recipe import Recipe
+
+_SMALL = 128  # pixels of the shorter side: larger ones would lose by being kept at one size
+_PROBED = 20  # images that are looked at
+_MOST_BYTES = 8 << 30  # fixed, not what happens to be free: a run must not change when it goes on elsewhere
+
+
+@dataclass
+class Feed:
+    """What a source gives to a run: its images in memory, or itself."""
+
+    count: int
+    classes: int
+    fingerprint: str
+    source: Stream
+    images: ImageSet | None = None
+
+    def batches(self, plan: Plan, *, first: int, workers: int) -> Batches:
+        """The batches from ``first`` on."""
+        if self.images is not None:
+            return InMemory(self.images, plan)
+        if isinstance(self.source, Source):
+            return Incoming(crops_of_files(self.source, plan, first, workers), plan)
+        return Incoming(crops_of_stream(self.source, plan, first, workers), plan)
+
+
+def open_feed(spec: str, recipe: Recipe) -> Feed:
+    """Open a source for a run: images that are small and fit are decoded into memory, others stay where they are.
+
+    Raises:
+        ConfigError: a stream without a number of images.
+        DataError: it cannot be read, or too many of its images cannot.
+    """
+    source = open_stream(spec)
+    if not isinstance(source, Source):
+        if recipe.images is None or recipe.in_memory == "yes":
+            raise ConfigError(f"{spec} is a stream: set images to how many make an epoch, and in_memory to auto or no.")
+        return Feed(recipe.images, len(source.classes), source.fingerprint(), source)
+    if recipe.in_memory == "yes" or (recipe.in_memory == "auto" and _fits_in_memory(source, recipe.images)):
+        images = load_images(spec, limit=recipe.images, max_bad_share=recipe.max_bad_share)
+        classes = max(int(images.labels.max()) + 1, len(images.classes))
+        return Feed(len(images), classes, images.fingerprint, source, images)
+    count = len(source) if recipe.images is None else min(recipe.images, len(source))
+    return Feed(count, len(source.classes), source.fingerprint(), source)
+
+
+def _fits_in_memory(source: Source, limit: int | None) -> bool:
+    sides = []
+    for k in range(min(_PROBED, len(source))):
+        try:
+            sides.append(min(source[k].read().size))
+        except ImageError:
+            continue
+    if not sides or max(sides) > _SMALL:
+        return False
+    count = len(source) if limit is None else min(limit, len(source))
+    return count * 3 * max(sides) ** 2 <= _MOST_BYTES
