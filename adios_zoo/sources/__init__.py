@@ -1,7 +1,7 @@
 """Sources of images: one string names them, whatever they lie in.
 
-    photos/   photos/**/*.jpg   list.txt   file.jpg      image files; class sub-folders of a folder give labels
-    parquet:GLOB   file.parquet                          tables in the layout of the Hugging Face Hub
+photos/   photos/**/*.jpg   list.txt   file.jpg      image files; class sub-folders of a folder give labels
+parquet:GLOB   file.parquet                          tables in the layout of the Hugging Face Hub
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.find import Found, PathLike, find, find_or_keep
-from adios_zoo.sources.source import Source, Stream, join
+from adios_zoo.sources.source import Source, Span, Stream, join
 
-__all__ = ["Source", "Stream", "join_streams", "open_source", "open_stream"]
+__all__ = ["Source", "Span", "Stream", "join_streams", "open_source", "open_stream"]
 
 
 def open_source(spec: PathLike) -> Source:
