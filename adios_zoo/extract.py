@@ -95,7 +95,7 @@ class FeatureExtractor:
         _count("batch_size", batch_size, 1, least=1)  # a mistake should not wait for the model
         self.backend = _backend(backend, source, device, precision)
         self.batch_size = _count("batch_size", batch_size, self.backend.auto_batch, least=1)
-        self.backend_name, self.precision = backend, precision
+        self._backend_name, self.precision = backend, precision
         self.failures: list[Failure] = []
         self.name, self.source = self.backend.name, self.backend.source
 
@@ -122,12 +122,13 @@ class FeatureExtractor:
         """
         return self._run(open_images(images), skip_bad)
 
+    @property
     def settings(self) -> dict[str, str]:
         """Return what a row depends on besides its image, by name."""
         return {
             "model": self.name,
             "weights": self.backend.weights,
-            "backend": self.backend_name,
+            "backend": self._backend_name,
             "precision": self.precision,
             "batch size": str(self.batch_size),
         }

@@ -65,7 +65,7 @@ def extract_to_file(
         raise ConfigError("images that come one by one cannot be resumed; give a list or a SOURCE.")
     # Images in an iterator cannot be known before they come.
     identity = images.fingerprint() if isinstance(images, Stream) else ""
-    depends = {**extractor.settings(), "images": identity, "shard": shard or "0/1"}
+    depends = {**extractor.settings, "images": identity, "shard": shard or "0/1"}
     if shard is not None:
         images = _shard(images, shard)
     with Journal(output, depends, resume=resume) as journal:
@@ -111,7 +111,7 @@ def _finish(output: Path, journal: Journal, extractor: FeatureExtractor) -> Extr
         metadata = {
             "adios.model": extractor.source,
             "adios.card": extractor.name,
-            "adios.precision": extractor.precision,
+            "adios.precision": extractor.settings["precision"],
         }
         with open_writer(output, metadata) as writer:
             for ids, features, _ in journal.frames():
