@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -136,12 +135,14 @@ class FeatureExtractor:
     def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
         """Yield (ids, features); at that moment ``failures`` has the images left out up to the batch's last."""
         self.failures = []
-        with ExitStack() as stack:
-            decoding = stack.enter_context(threads(self.num_workers, "decode"))
-            encoding = stack.enter_context(threads(self.backend.lanes if self.num_workers else 0, "encode"))
+        lanes = self.backend.lanes
+        with (
+            threads(self.num_workers, "decode") as decoding,
+            threads(lanes if self.num_workers else 0, "encode") as encoding,
+        ):
             batches = self._batches(refs, skip_bad, decoding)
-            ahead = self.backend.lanes + 1  # one waits while the others are encoded
-            for batch, features in in_order(encoding, self._encode, batches, ahead):
+            # One waits while the others are encoded.
+            for batch, features in in_order(encoding, self._encode, batches, lanes + 1):
                 self.failures += batch.failures
                 if batch.ids:
                     yield batch.ids, features
