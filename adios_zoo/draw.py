@@ -21,10 +21,10 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError
-from adios_zoo.extract import Failure
 from adios_zoo.files import replacing
 from adios_zoo.find import PathLike
 from adios_zoo.images import ImageError, open_images
+from adios_zoo.journal import Failure
 from adios_zoo.preprocess import crop_start, resized_size
 from adios_zoo.sources import Source
 

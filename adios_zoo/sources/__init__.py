@@ -22,9 +22,9 @@ from pathlib import Path
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.find import Found, PathLike, find, find_or_keep
 from adios_zoo.sources.places import find_images_at, is_address
-from adios_zoo.sources.source import Listed, Source, Stream, join
+from adios_zoo.sources.source import Listed, Source, Span, Stream, join
 
-__all__ = ["Listed", "Source", "Stream", "join", "join_streams", "open_source", "open_stream"]
+__all__ = ["Listed", "Source", "Span", "Stream", "join", "join_streams", "open_source", "open_stream"]
 
 _KINDS = ("parquet", "tar", "tar-stream", "hf", "hf-stream", "torchvision")
 _SUFFIXES = {".parquet": "parquet", ".tar": "tar"}
