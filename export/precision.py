@@ -101,7 +101,7 @@ def plan_precisions(
         holdout: images for the gate; with labels for k-NN too.
 
     Raises:
-        ConfigError: an unknown precision, or calibration images are needed and not given.
+        ConfigError: an unknown precision, calibration images that are needed and not given, or images for nothing.
         DataError: there are no such images.
     """
     known = get_args(Precision)
@@ -109,6 +109,8 @@ def plan_precisions(
         raise ConfigError(f"Precision {unknown[0]!r} is unknown; it is one of fp32, {', '.join(known)}.")
     wanted: tuple[Precision, ...] = tuple(p for p in known if p in precisions)
     if not wanted:
+        if calibration or holdout:
+            raise ConfigError("Images calibrate and judge fp16 and int8; ask for one of them with --precision.")
         return Plan((), (), ())
     model = source if isinstance(source, AdiosModel) else load_model(source)
     if "int8" in wanted and is_static(model.encoder) and calibration is None:

@@ -154,7 +154,8 @@ def _made_of_card(path: Path, text: str) -> Check:
     if path.name == README:  # a published one names its repository
         found = re.sub(r"hf-hub:[\w.-]+/[\w.-]+", "local-dir:THIS_FOLDER", found)
     same = found == text
-    return Check(path.name, same, "as the card gives it" if same else "differs from what the card gives")
+    wrong = "differs from what the card gives; `adios export FOLDER -o FOLDER` writes it anew"
+    return Check(path.name, same, "as the card gives it" if same else wrong)
 
 
 def _file(card: Card, folder: Path, name: str) -> Check:

@@ -208,7 +208,9 @@ def test_mistakes_are_found_before_the_export(tmp_path: Path, images: Path) -> N
         plan_precisions(model, ["fp8"])
     with pytest.raises(DataError, match="no such file"):
         plan_precisions(model, ["fp16"], holdout=str(tmp_path / "none"))
-    assert plan_precisions(model, ["fp32"], calibration="never opened").precisions == ()
+    with pytest.raises(ConfigError, match="--precision"):
+        plan_precisions(model, ["fp32"], calibration=str(images))
+    assert plan_precisions(model, ["fp32"]).precisions == ()
     plan = plan_precisions(model, ["fp16"], holdout=str(images))
     with pytest.raises(IntegrityError, match="adios export"):
         write_precisions(plan, model.save_pretrained(tmp_path / "m"))
