@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,9 +49,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lowered(float32: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exporting() -> Iterator[None]:
+    """The command line leaves the float32 files of a folder as they are, which saves their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adios_zoo.export.to_onnx.export", lambda model, folder: {})
+        yield
+
+
+@pytest.fixture(scope="module")
+def lowered(float32: Path, images: Path, exporting: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model with both precisions, by the command line."""
-    folder = tmp_path_factory.mktemp("lowered") / "model"
+    folder = Path(shutil.copytree(float32, tmp_path_factory.mktemp("lowered") / "model"))
     call = ["export", str(float32), "-o", str(folder), "--precision", "fp16", "int8", "--quiet"]
     assert main([*call, "--calibration", str(images), "--holdout", str(images)]) == 0
     return folder
@@ -152,7 +161,7 @@ def bad(data: bytes) -> bytes:
 
 
 def test_what_fails_its_gate_is_not_written_unless_forced(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, exporting: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(precision_module, "half", bad)
     call = ["export", str(folder), "-o", str(folder), "--precision", "fp16", "--quiet"]
