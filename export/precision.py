@@ -115,8 +115,8 @@ def plan_precisions(
     model = source if isinstance(source, AdiosModel) else load_model(source)
     if "int8" in wanted and is_static(model.encoder) and calibration is None:
         raise ConfigError(
-            f"int8 of {model.card.architecture} needs images that set the ranges of its activations: give --calibration "
-            "SOURCE with some hundreds like those that it will see."
+            f"int8 of {model.card.architecture} needs images that set its activations' ranges: give some hundreds, "
+            "like those that it will see, with --calibration SOURCE."
         )
     calibrating, held_back = _chosen(calibration, CALIBRATION + CALIBRATION // 4), _chosen(holdout, HELD_BACK)
     if not held_back:

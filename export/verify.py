@@ -29,7 +29,7 @@ from adios_zoo.model_card import (
     texts_of,
 )
 
-from .compare import TOLERANCE, worst_difference
+from .compare import TOLERANCE, session, worst_difference
 from .precision import fault_of, sample_cosine
 from .to_onnx import Graph, card_metadata, check_graph, graphs
 
@@ -139,11 +139,8 @@ def _within_figures(model: AdiosModel, facts: PrecisionFacts | None, data: bytes
 
 
 def _same_card(data: bytes, card: Card) -> None:
-    import onnx
-
-    inside = {p.key: p.value for p in onnx.load_from_string(data).metadata_props}
-    stated = card_metadata(card)
-    if any(inside.get(key) != value for key, value in stated.items()):
+    inside = session(data).get_modelmeta().custom_metadata_map
+    if any(inside.get(key) != value for key, value in card_metadata(card).items()):
         raise IntegrityError(f"The card in the file is not that of the folder's {CONFIG}; export it anew.")
 
 
