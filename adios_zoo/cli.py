@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--held-out", metavar="SOURCE", help="labelled images, for the k-NN accuracy between epochs")
     sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
+    _add_onnx(sub)
     _add_quiet(sub)
 
     sub = command(
@@ -134,6 +135,18 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("export", _export, "Write ONNX files of a model, compared with torch.")
     sub.add_argument("model", help=MODEL)
     sub.add_argument("-o", "--output", type=Path, required=True, help="model folder; made if absent")
+    sub.add_argument(
+        "--precision",
+        nargs="+",
+        choices=["fp32", "fp16", "int8"],
+        default=["fp32"],
+        help="of the encoder; fp32 is always written",
+    )
+    sub.add_argument("--calibration", metavar="SOURCE", help="images that set the ranges of int8 activations")
+    sub.add_argument("--holdout", metavar="SOURCE", help="images that judge fp16 and int8; with labels by k-NN too")
+    sub.add_argument("--force", action="store_true", help="write fp16 and int8 even if they are judged too bad")
+    sub.add_argument("--layout", choices=["triton"], help="write a server's model repository instead of a model folder")
+    _add_quiet(sub)
 
     bench = commands.add_parser("bench", help="Measure this machine's speed, against the plain way.")
     benches = bench.add_subparsers(title="what", required=True, metavar="WHAT")
@@ -156,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("release", type=Path, help="the published .zip, or the folder that it unpacks to")
     sub.add_argument("-o", "--output", type=Path, required=True, help="model folder; absent or empty")
     sub.add_argument("--heads", action="store_true", help="write projector and predictor too")
+    _add_onnx(sub)
 
     sub = command("publish", _publish, "Put a model folder on the Hugging Face Hub.")
     sub.add_argument("folder", type=Path, help="model folder")
@@ -164,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--revision", help="branch that takes the commit; default: the main one")
     sub.add_argument("--message", default="Upload an ADIOS model", help="of the commit")
     sub.add_argument("--dry-run", action="store_true", help="only show what would go")
+    _add_onnx(sub)
 
     sub = command("cache", _cache, "List or remove the models that were fetched.")
     sub.add_argument("action", nargs="?", choices=["list", "remove"], default="list", help="default: list")
@@ -183,6 +198,10 @@ def _add_images(parser: argparse.ArgumentParser, *, output: str) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"{MODEL}; default: {DEFAULT_MODEL}")
+
+
+def _add_onnx(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--onnx", action="store_true", help="write the model's ONNX files too, as `adios export` does")
 
 
 def _add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -288,6 +307,8 @@ def _pretrain(options: argparse.Namespace) -> int:
         workers=options.workers,
         show_progress=not options.quiet,
     )
+    if options.onnx:
+        _export_onnx(f"local-dir:{folder}", folder)
     print(folder)
     return 0
 
@@ -336,11 +357,43 @@ def _knn(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.layout:
+        return _layout(options)
+    from adios_zoo.export.precision import plan_precisions, write_precisions
+    from adios_zoo.model_card import onnx_encoder
+
+    plan = plan_precisions(options.model, options.precision, calibration=options.calibration, holdout=options.holdout)
+    _export_onnx(options.model, options.output)
+    outcomes = write_precisions(plan, options.output, force=options.force, progress=not options.quiet)
+    for precision, outcome in outcomes.items():
+        facts = outcome.facts
+        knn = "" if facts.knn is None else f", k-NN {facts.knn:.2f} % (float32 {facts.knn_fp32:.2f} %)"
+        print(f"{options.output / onnx_encoder(precision)}: median cosine to float32 {facts.cosine:.5f}{knn}")
+        if outcome.fault:
+            verdict = "It was written by force." if outcome.written else "It was not written; --force writes it."
+            print(f"adios: {precision}: {outcome.fault} {verdict}", file=sys.stderr)
+    return 0 if all(outcome.written for outcome in outcomes.values()) else 1
+
+
+def _export_onnx(model: str, folder: Path) -> None:
     from adios_zoo.export.to_onnx import export
     from adios_zoo.model_card import ONNX_FOLDER
 
-    for name, difference in export(options.model, options.output).items():
-        print(f"{options.output / ONNX_FOLDER / name}.onnx: largest difference from torch {difference:.1e}")
+    for name, difference in export(model, folder).items():
+        print(f"{folder / ONNX_FOLDER / name}.onnx: largest difference from torch {difference:.1e}")
+
+
+def _layout(options: argparse.Namespace) -> int:
+    from adios_zoo.errors import ConfigError
+    from adios_zoo.export.triton import write_layout
+
+    if options.precision != ["fp32"]:
+        raise ConfigError(
+            "A layout takes the precisions that a model folder has: write them by `adios export MODEL -o FOLDER "
+            "--precision ...`, then lay out FOLDER."
+        )
+    for path in write_layout(options.model, options.output):
+        print(path)
     return 0
 
 
@@ -388,6 +441,8 @@ def _convert(options: argparse.Namespace) -> int:
     from adios_zoo.official import convert
 
     card = convert(options.release, options.output, heads=options.heads)
+    if options.onnx:
+        _export_onnx(f"local-dir:{options.output}", options.output)
     print(f"{card.name}: {options.output}")
     return 0
 
@@ -395,6 +450,8 @@ def _convert(options: argparse.Namespace) -> int:
 def _publish(options: argparse.Namespace) -> int:
     from adios_zoo.publish import publish
 
+    if options.onnx:
+        _export_onnx(f"local-dir:{options.folder}", options.folder)
     done = publish(
         options.folder,
         options.repo,

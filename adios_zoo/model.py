@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from functools import cached_property
@@ -29,12 +28,10 @@ from adios_zoo.model_card import (
     HEADS,
     MASKER,
     ONNX_FOLDER,
-    README,
     Card,
     check_facts,
-    config_of,
     facts_of,
-    readme_of,
+    texts_of,
 )
 from adios_zoo.preprocess import Transform, make_transform
 
@@ -112,7 +109,7 @@ class AdiosModel(nn.Module):
             }
             write_tensors(out / name, state, {"format": "pt"})
         # The folder's own weights, not the possibly more precise ones in memory, give the golden values.
-        stored = self.card.replace(origin="local", files={})
+        stored = self.card.replace(origin="local", files={}, precisions={})
         write_tensors(out / GOLDEN, golden(_with_weights(AdiosModel(stored), out)))
         write_card(stored, out, also=[out / name for name in (*networks(self), GOLDEN)])
         return out
@@ -226,8 +223,8 @@ def write_card(card: Card, folder: Path, *, also: Iterable[Path] = ()) -> Card:
     """
     facts = {path.relative_to(folder).as_posix(): facts_of(path) for path in also}
     card = card.replace(files={**card.files, **facts})
-    write_text(folder / README, readme_of(card))
-    write_text(folder / CONFIG, json.dumps(config_of(card), indent=2) + "\n")
+    for name, text in texts_of(card).items():
+        write_text(folder / name, text)
     return card
 
 

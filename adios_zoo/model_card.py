@@ -26,6 +26,7 @@ _MOST_JSON = 16 << 20
 
 Norm = Literal["gn", "in", "no"]
 Origin = Literal["bundled", "release", "local"]
+Precision = Literal["fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,32 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class PrecisionFacts:
+    """How near the ONNX encoder of a lower precision comes to the float32 one.
+
+    Attributes:
+        method: how it was made.
+        images: held-back images that it was measured on; 0: crops of sample photographs, for want of others.
+        cosine: median cosine of their features to those of float32.
+        sample_cosine: the same on crops of sample photographs, for the worse of ``features`` and ``dense``; what
+            `adios verify` can measure anywhere.
+        labelled: how many held-back images had labels; 0 if k-NN was not measured.
+        knn: their k-NN top-1, in percent: each half is judged by the other.
+        knn_fp32: the same with float32.
+        forced: whether it was written although it fails its gate.
+    """
+
+    method: str
+    images: int
+    cosine: float
+    sample_cosine: float
+    labelled: int = 0
+    knn: float | None = None
+    knn_fp32: float | None = None
+    forced: bool = False
+
+
+@dataclass(frozen=True)
 class Card:
     """Facts of one model.
 
@@ -93,6 +120,7 @@ class Card:
         training: what the training took: images, hours, seed, machine.
         figures: measured numbers.
         files: facts of the files, by name; checked when the model is loaded.
+        precisions: of the ONNX encoders beside the float32 one, by name.
     """
 
     name: str
@@ -119,6 +147,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     figures: tuple[Figure, ...] = ()
     files: dict[str, FileFacts] = field(default_factory=dict)
+    precisions: dict[Precision, PrecisionFacts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse facts that no model has; what was wrong is listed with the mistakes of the types."""
@@ -141,8 +170,9 @@ class Card:
             raise ValueError("masker: image_size must be from 1 to 4096.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as the JSON files hold it."""
-        return dataclasses.asdict(self)
+        """Plain data, as the JSON files hold it; ``precisions`` only if there are any."""
+        data = dataclasses.asdict(self)
+        return data if self.precisions else {key: value for key, value in data.items() if key != "precisions"}
 
     def replace(self, **changes: Any) -> Card:
         """A copy with other facts."""
@@ -283,6 +313,7 @@ def readme_of(card: Card) -> str:
     lines += [f"- Source: {card.source}"] if card.source else []
     lines += [f"- Training, {key}: {value}" for key, value in card.training.items()]
     lines += ["", figures_table(card)] if card.figures else []
+    lines += ["", precisions_table(card)] if card.precisions else []
     lines += [
         "",
         "```python",
@@ -303,7 +334,31 @@ def _masker_in_words(m: MaskerFacts | None) -> str:
     return f"{m.slots} masks, {shape}"
 
 
+def texts_of(card: Card) -> dict[str, str]:
+    """The files of a model folder that are made from its card alone, by name."""
+    return {README: readme_of(card), CONFIG: json.dumps(config_of(card), indent=2) + "\n"}
+
+
 def figures_table(card: Card) -> str:
     """The card's figures as a Markdown table, each beside its command."""
     rows = [f"| {f.name} | {f.value:g} {f.unit} | `{f.command}` |" for f in card.figures]
     return "\n".join(["| figure | value | command |", "|---|---|---|", *rows])
+
+
+def onnx_encoder(precision: str) -> str:
+    """Name of the ONNX encoder of a precision in a model folder."""
+    return f"{ONNX_FOLDER}/encoder.onnx" if precision == "fp32" else f"{ONNX_FOLDER}/encoder_{precision}.onnx"
+
+
+def precisions_table(card: Card) -> str:
+    """What the card says of the ONNX encoders of lower precision, as a Markdown table."""
+    rows = ["| ONNX encoder | made by | median cosine to fp32 | k-NN top-1 (fp32) |", "|---|---|---|---|"]
+    for name, facts in card.precisions.items():
+        on = f"{facts.images} held-back images" if facts.images else "crops of sample photographs"
+        cosine = f"{facts.cosine:.5f} on {on}"
+        cosine += "; fails its gate, written by force" if facts.forced else ""
+        knn = "not measured"
+        if facts.knn is not None and facts.knn_fp32 is not None:
+            knn = f"{facts.knn:.2f} % ({facts.knn_fp32:.2f} %) on {facts.labelled} images"
+        rows.append(f"| `{onnx_encoder(name)}` | {facts.method} | {cosine} | {knn} |")
+    return "\n".join(rows)

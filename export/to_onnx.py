@@ -9,6 +9,7 @@ file                          input                                   outputs
 ============================  ======================================  ======================================
 
 ``pixel_values`` are normalised as the card says; ``encoder_uint8`` holds resize, crop and normalisation itself.
+The metadata of each file hold the card as JSON (``adios.card``) and the opset (``adios.opset``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -88,22 +90,33 @@ class FromBytes(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph to export: the module, its input's and outputs' names, an example, and what is dynamic in it."""
+    """One graph to export.
+
+    Attributes:
+        module: what it computes.
+        input: name of its input.
+        outputs: names of its outputs.
+        example: of its input.
+        dynamic: axes of the input that have any length, by number.
+        exact: whether float64 judges it.  A softmax over large values amplifies rounding, and only the file's own
+            should count.
+    """
 
     module: nn.Module
     input: str
     outputs: tuple[str, ...]
     example: Tensor
     dynamic: dict[int, str]
+    exact: bool = False
 
 
-def export(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> dict[str, float]:
+def export(source: str | os.PathLike[str] | AdiosModel, folder: str | os.PathLike[str]) -> dict[str, float]:
     """Write the ONNX files of a model into a model folder, which is made if ``folder`` is none yet.
 
     Each graph is run by ONNX Runtime and compared with torch on photographs, at batches of 1, 2 and 7.
 
     Args:
-        source: of the model, see :func:`adios_zoo.load_model`.
+        source: a model, or what :func:`adios_zoo.load_model` takes.
         folder: gets ``onnx/``, and the model itself if it has no ``config.json``.
 
     Returns:
@@ -115,26 +128,47 @@ def export(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> di
         IntegrityError: a graph differs from torch by more than 1e-4; its file is not written.
     """
     out = Path(folder)
-    model = load_model(source)
+    model = source if isinstance(source, AdiosModel) else load_model(source)
     if not (out / CONFIG).exists():
         model.save_pretrained(out)
-    there = load_model(out)
-    if any(not torch.equal(v, there.state_dict().get(k, v + 1)) for k, v in model.state_dict().items()):
-        raise ConfigError(f"{out} holds another model than {source}; choose another folder.")
+    there = load_model(f"local-dir:{out}")
+    if any(not torch.equal(v.cpu(), there.state_dict().get(k, v.cpu() + 1)) for k, v in model.state_dict().items()):
+        what = f"this {model.card.name}" if isinstance(source, AdiosModel) else os.fspath(source)
+        raise ConfigError(f"{out} holds another model than {what}; choose another folder.")
     card = there.card
     differences, written = {}, []
-    for name, graph in graphs(model).items():
+    for name, graph in graphs(there).items():
         path = out / ONNX_FOLDER / f"{name}.onnx"
-        differences[name] = export_graph(graph, path, {"adios.card": json.dumps(card.to_dict())})
+        differences[name] = export_graph(graph, path, card_metadata(card))
         written.append(path)
     write_card(card, out, also=written)
     return differences
 
 
+def card_metadata(card: Card) -> dict[str, str]:
+    """What an ONNX file holds of its card: the facts of the model, not those of the folder's files."""
+    return {"adios.card": json.dumps(card.replace(files={}, precisions={}).to_dict())}
+
+
+def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A serialised model with these metadata and its opset, and no others."""
+    import onnx
+
+    model = onnx.load_from_string(data)
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    onnx.helper.set_model_props(model, {**metadata, "adios.opset": str(opset)})
+    return bytes(model.SerializeToString())
+
+
 def graphs(model: AdiosModel) -> dict[str, Graph]:
-    """The graphs of a model by file name; without a masker there is none of it."""
+    """The graphs of a model by file name; without a masker there is none of it.
+
+    Raises:
+        BackendError: the architecture has no dense map, or not the one that its features are pooled from.
+    """
     card = model.card
     side = card.input_size
+    _check_dense(model)
     batch = {0: "batch"}
     found = {
         "encoder": Graph(
@@ -150,7 +184,7 @@ def graphs(model: AdiosModel) -> dict[str, Graph]:
     }
     if model.masker is not None:
         example = torch.zeros(2, 3, model.masker.image_size, model.masker.image_size)
-        found["masker"] = Graph(model.masker, "pixel_values", ("masks",), example, batch)
+        found["masker"] = Graph(model.masker, "pixel_values", ("masks",), example, batch, exact=True)
     return found
 
 
@@ -175,6 +209,7 @@ def check_graph(graph: Graph, data: bytes) -> float:
         IntegrityError: they differ by more than the tolerance on some batch.
     """
     runtime = session(data)
+    module = deepcopy(graph.module).double() if graph.exact else graph.module
     worst = 0.0
     for batch in BATCHES:
         shapes = [tuple(graph.example.shape[1:])]
@@ -183,7 +218,7 @@ def check_graph(graph: Graph, data: bytes) -> float:
         for shape in shapes:
             x = photographs(batch, shape, graph.example.dtype)
             with torch.inference_mode():
-                expected = graph.module(x)
+                expected = module(x.double() if graph.exact else x)
             expected = expected if isinstance(expected, tuple) else (expected,)
             found = runtime.run(list(graph.outputs), {graph.input: x.numpy()})
             for name, a, b in zip(graph.outputs, expected, found, strict=True):
@@ -195,6 +230,18 @@ def check_graph(graph: Graph, data: bytes) -> float:
                     )
                 worst = max(worst, difference)
     return worst
+
+
+def _check_dense(model: AdiosModel) -> None:
+    what = f"{model.card.architecture} cannot be exported:"
+    x = photographs(2, (3, model.card.input_size, model.card.input_size), torch.float32)
+    try:
+        with torch.inference_mode():
+            features, (pooled, _) = model(x), PooledAndDense(model.encoder)(x)
+    except Exception as error:  # timm's forward_intermediates raise many kinds
+        raise BackendError(f"{what} timm gives it no dense map: {_reason(error)}") from error
+    if not worst_difference(features.numpy(), pooled.numpy()) <= TOLERANCE:
+        raise BackendError(f"{what} what timm pools from its dense map are not its features.")
 
 
 def _onnx(graph: Graph, metadata: Mapping[str, str]) -> bytes:
@@ -228,9 +275,8 @@ def _onnx(graph: Graph, metadata: Mapping[str, str]) -> bytes:
         raise BackendError(f"torch cannot export {type(graph.module).__name__} to ONNX: {reason}") from error
     for axis, name in graph.dynamic.items():
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
-    onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return with_metadata(bytes(model.SerializeToString()), metadata)
 
 
 def _reason(error: Exception) -> str:

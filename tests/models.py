@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from adios_zoo.export.to_onnx import export
@@ -38,7 +41,14 @@ def small_model(**changes: object) -> AdiosModel:
 
 def exported_model(folder: Path) -> Path:
     """A model folder with its ONNX files."""
-    export(saved_model(folder), folder)
+    return Path(shutil.copytree(_exported().name, folder))
+
+
+@cache
+def _exported() -> TemporaryDirectory[str]:
+    # An export takes ten seconds: once for all tests.
+    folder = TemporaryDirectory()
+    export(small_model(), folder.name)
     return folder
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -66,7 +67,8 @@ def test_the_files_say_what_they_are(exported: Path) -> None:
         model = onnx.load(path)
         metadata = {p.key: p.value for p in model.metadata_props}
         inside, beside = json.loads(metadata["adios.card"]), json.loads(json.dumps(card.to_dict()))
-        assert inside | {"files": {}} == beside | {"files": {}}
+        assert inside == beside | {"files": {}}
+        assert metadata["adios.opset"] == "18"
         assert model.opset_import[0].version == 18
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert not list(exported.rglob("*.data"))
@@ -117,11 +119,46 @@ def test_what_torch_cannot_export_is_one_sentence(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("architecture", ["test_vit", "test_convnext"])
-def test_other_architectures(tmp_path: Path, architecture: str) -> None:
-    size = 160 if architecture == "test_vit" else 32
-    model = small_model(architecture=architecture, input_size=size)
-    assert export_graph(graphs(model)["encoder"], tmp_path / "encoder.onnx", {}) < 1e-4
+# Small siblings of resnet50, ViT, ConvNeXt and Swin: the same blocks, fewer of them.
+SIBLINGS = [
+    ("resnet50", 64, {"layers": [1, 1, 1, 1]}),
+    ("test_vit", 160, {}),
+    ("test_convnext", 32, {}),
+    ("swin_tiny_patch4_window7_224", 56, {"img_size": 56, "depths": [1, 2], "num_heads": [2, 4], "embed_dim": 32}),
+]
+
+
+@pytest.mark.parametrize(("architecture", "size", "arguments"), SIBLINGS)
+def test_other_architectures(tmp_path: Path, architecture: str, size: int, arguments: dict[str, Any]) -> None:
+    model = small_model(architecture=architecture, input_size=size, model_args=arguments)
+    graph = graphs(model)["encoder"]
+    assert export_graph(graph, tmp_path / "encoder.onnx", {}) < 1e-4
+    with torch.inference_mode():
+        features, dense = graph.module(photographs(2, (3, size, size), torch.float32))
+    assert dense.ndim == 4
+    assert dense.shape[:2] == features.shape
+
+
+def test_an_architecture_without_a_dense_map_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    forward = type(model.encoder).forward_head
+    monkeypatch.setattr(type(model.encoder), "forward_head", lambda self, x, **kw: 2 * forward(self, x, **kw))
+    monkeypatch.setattr(type(model.encoder), "forward", lambda self, x: forward(self, self.forward_features(x)))
+    with pytest.raises(BackendError, match="test_resnet cannot be exported: what timm pools"):
+        graphs(model)
+    monkeypatch.delattr(type(model.encoder), "forward_intermediates")
+    with pytest.raises(BackendError, match="test_resnet cannot be exported: timm gives it no dense map"):
+        graphs(model)
+
+
+def test_a_model_in_memory_and_a_model_in_training(tmp_path: Path) -> None:
+    model = small_model()
+    export(model, tmp_path / "m")
+    export(model, tmp_path / "m")  # the folder holds this model already
+    assert (tmp_path / "m" / "onnx" / "encoder.onnx").is_file()
+    torch.manual_seed(9)
+    with pytest.raises(ConfigError, match="another model than this test_resnet"):
+        export(AdiosModel(small_card()), tmp_path / "m")
 
 
 def test_differences() -> None:

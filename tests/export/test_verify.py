@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from adios_zoo.export.verify import verify
 from safetensors.torch import load_file, save_file
 
 from adios_zoo.cli import main
+from adios_zoo.errors import CardError
 from adios_zoo.model_card import facts_of
 from tests.models import exported_model
+from tests.releases import release
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,58 @@ def test_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert "verified" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "masker.safetensors", "golden.safetensors", "onnx/encoder.onnx"])
-def test_one_flipped_byte(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    data = bytearray((folder / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (folder / name).write_bytes(data)
+FILES = ["model.safetensors", "masker.safetensors", "golden.safetensors", "config.json", "README.md"]
+FILES += [f"onnx/{name}.onnx" for name in ("encoder", "masker", "encoder_uint8")]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_flipped_byte(folder: Path, name: str) -> None:
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*.*")} == set(FILES)
+    flip(folder / name)
     assert main(["verify", str(folder)]) == 1
-    assert f"FAIL  {name}: length or SHA-256 differ" in capsys.readouterr().out
+    with suppress(CardError):  # a card that cannot be read has no checks
+        assert name in [check.what for check in verify(folder) if check.passed is False]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("key", ["set", "summary", "mean", "recipe", "license"])
+def test_another_card(folder: Path, key: str) -> None:
+    other = {"set": "in100", "summary": "Another.", "mean": [0.5, 0.4, 0.31], "recipe": {"lr": 1}, "license": "MIT"}
+    config = json.loads((folder / "config.json").read_text())
+    config["adios"][key] = other[key]
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    failed = {check.what for check in verify(folder) if check.passed is False}
+    assert {f"ONNX Runtime, {name}.onnx" for name in ("encoder", "masker", "encoder_uint8")} <= failed
+
+
+def test_a_published_readme_names_its_repository(folder: Path) -> None:
+    text = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(text.replace("local-dir:THIS_FOLDER", "hf-hub:org/some.model-1"))
+    assert all(check.passed for check in verify(folder))
+    (folder / "README.md").unlink()
+    assert [check.what for check in verify(folder) if not check.passed] == ["README.md"]
+
+
+def test_a_graph_that_the_card_does_not_name(folder: Path) -> None:
+    shutil.copy(folder / "onnx" / "encoder.onnx", folder / "onnx" / "encoder_int8.onnx")
+    failed = {check.what: check.note for check in verify(folder) if check.passed is False}
+    assert failed == {
+        "onnx/encoder_int8.onnx": "the card does not name it",
+        "ONNX Runtime, encoder_int8.onnx": "The card has no figures of it.",
+    }
+
+
+def test_a_converted_release_of_vit_tiny(tmp_path: Path) -> None:
+    archive = release(tmp_path, "simclr_adios_imagenet100s_vit", only=("encoder.", "mask_"), mask_fbase=8, N=2)
+    assert main(["convert", str(archive), "-o", str(tmp_path / "m"), "--onnx"]) == 0
+    assert main(["verify", str(tmp_path / "m")]) == 0
+    flip(tmp_path / "m" / "onnx" / "encoder_uint8.onnx")
+    assert main(["verify", str(tmp_path / "m")]) == 1
 
 
 def restate(folder: Path, *names: str) -> None:

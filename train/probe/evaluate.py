@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adios_zoo.errors import DataError
+from adios_zoo.knn import Distance, knn
 from adios_zoo.model import AdiosModel, load_model
 from adios_zoo.preprocess import Transform
 
 from ..data import ImageSet, load_images
-from .knn import Distance, knn
 
 _BATCH = 250
 

@@ -8,9 +8,9 @@ from collections import defaultdict
 
 import pytest
 import torch
-from adios_zoo.train.probe.knn import knn
 
 from adios_zoo.errors import ConfigError
+from adios_zoo.knn import knn
 from tests.conftest import GOLDEN
 from tests.reference import read
 
