@@ -109,9 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", type=Path, help="write the figures and all settings to this file")
     _add_quiet(sub)
 
-    sub = command("export", _export, "Write ONNX files of a model, compared with torch.")
+    sub = command("export", _export, "Write ONNX files of a model, compared with torch, or a web page that runs it.")
     sub.add_argument("model", help=MODEL)
     sub.add_argument("-o", "--output", type=Path, required=True, help="model folder; made if absent")
+    sub.add_argument("--layout", choices=["model", "web"], default="model", help="model folder (default) or web page")
+    sub.add_argument("--gallery", help="web: images among which the page finds the nearest; they become part of it")
+    sub.add_argument("--runtime", type=Path, help="web: an onnxruntime-web package, instead of npm's")
 
     sub = command("verify", _verify, "Prove that a model is what its card says, in every backend present.")
     sub.add_argument("model", help=MODEL)
@@ -268,11 +271,25 @@ def _knn(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    if options.layout == "web":
+        return _export_web(options)
+    if options.gallery or options.runtime:
+        from adios_zoo.errors import ConfigError
+
+        raise ConfigError("--gallery and --runtime belong to --layout web.")
     from adios_zoo.export.to_onnx import export
     from adios_zoo.model_card import ONNX_FOLDER
 
     for name, difference in export(options.model, options.output).items():
         print(f"{options.output / ONNX_FOLDER / name}.onnx: largest difference from torch {difference:.1e}")
+    return 0
+
+
+def _export_web(options: argparse.Namespace) -> int:
+    from adios_zoo.export.web import export_web
+
+    folder = export_web(options.model, options.output, gallery=options.gallery, runtime=options.runtime)
+    print(f"{folder}: serve it with `python -m http.server --directory {folder}` and open http://localhost:8000/")
     return 0
 
 

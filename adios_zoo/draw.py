@@ -204,7 +204,7 @@ def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], titl
     for k, (weight, percent) in enumerate(zip(weights, area_percentages(masks), strict=True)):
         x = grid + k * (_TILE + _COLUMN_GAP)
         heading = f"Mask {k + 1}, {percent} % of the area"
-        page.tile((x, top), heading, cut_out(paper, weight, _rgb(k)), _colour(k))
+        page.tile((x, top), heading, cut_out(paper, weight, _rgb(k)), colour(k))
         page.tile((x, top + row), _SEEN if k == 0 else "", cut_out(small, weight, mean))
         # On white, not on the mean colour: this row is for the reader, no network is given it.
         page.tile((x, top + 2 * row), _HIDDEN if k == 0 else "", cut_out(small, 1 - weight, (1, 1, 1)))
@@ -246,13 +246,14 @@ class _Page:
         self.draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_LINE)
 
 
-def _colour(slot: int) -> str:
+def colour(slot: int) -> str:
+    """The colour of a mask, as ``#RRGGBB``."""
     return _COLOURS[slot % len(_COLOURS)]
 
 
 def _rgb(slot: int) -> Floats:
-    colour = _colour(slot)
-    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)], np.float32)
+    paint = colour(slot)
+    return np.array([int(paint[i : i + 2], 16) / 255 for i in (1, 3, 5)], np.float32)
 
 
 def _pixels(photo: Image.Image, size: int) -> Floats:
