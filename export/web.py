@@ -83,9 +83,8 @@ def export_web(
             # Not every server knows .mjs for a script, and a browser runs nothing else as one.
             _write_all(new / "runtime", {name.replace(".mjs", ".js"): data for name, data in web.files.items()})
             card, model = _exported(source, Path(scratch))
-            _write_all(
-                new / "model", {f"{name}.onnx": (model / ONNX_FOLDER / f"{name}.onnx").read_bytes() for name in NETWORKS}
-            )
+            graphs = [model / ONNX_FOLDER / f"{name}.onnx" for name in NETWORKS]
+            _write_all(new / "model", {path.name: path.read_bytes() for path in graphs})
             facts = {**_facts(card, new), "runtime": web.version, "gallery": _gallery(images, model, new)}
             (new / "model" / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
             if out.exists():

@@ -75,7 +75,7 @@ def fetched() -> Path:
         raise BackendError(f"The page needs {name}, and {variable} forbids fetching it; {by_hand}.")
     npm = shutil.which("npm")
     if npm is None:
-        raise BackendError(f"The page needs {name}, which npm fetches, and there is no npm; install that, or {by_hand}.")
+        raise BackendError(f"The page needs {name}, and there is no npm to fetch it; install that, or {by_hand}.")
     place = _place()
     with writable(place):
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -44,9 +44,10 @@ function weights(oldSide, newSide, { start = 0, count = newSide, filter = FILTER
     const centre = (start + i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - reach + 0.5));
     const end = Math.min(oldSide, Math.trunc(centre + reach + 0.5));
-    const values = Array.from({ length: end - first }, (_, j) => filter.at((first + j - centre + 0.5) / stretch));
-    const sum = values.reduce((a, b) => a + b, 0);
-    return { first, values: values.map((value) => value / sum) };
+    // Reciprocals as in Pillow: a quotient may round to another weight.
+    const values = Array.from({ length: end - first }, (_, j) => filter.at((first + j - centre + 0.5) * (1 / stretch)));
+    const whole = 1 / values.reduce((a, b) => a + b, 0);
+    return { first, values: values.map((value) => value * whole) };
   });
 }
 
@@ -58,58 +59,91 @@ const byte = (sum) => Math.min(255, Math.max(0, sum >> BITS));
 /**
  * A photograph as the networks take it: normalised (3, S, S).
  *
- * @param source `width`, `height` and `rows(y, n)`, which gives n rows of RGBA bytes.
+ * @param source an image: its `width` and `height`, the `stride` from one pixel to the next in bytes, and `rows(y, n)`,
+ *   which gives n rows of bytes from row y on.
  */
 export function preprocess(source, model) {
   const side = model.pixels;
+  const { width, height } = source;
   const filter = FILTERS[model.interpolation];
-  const [wide, high] = resizedSize(model, source.width, source.height);
+  const [wide, high] = resizedSize(model, width, height);
   // Only what the crop keeps is computed.
-  const across = fixed(weights(source.width, wide, { start: cropStart(model, wide), count: side, filter }));
-  const down = fixed(weights(source.height, high, { start: cropStart(model, high), count: side, filter }));
-  const top = down[0].first;
-  const bottom = Math.max(...down.map(({ first, values }) => first + values.length));
-
-  const narrow = new Uint8Array((bottom - top) * side * 3);
-  const step = Math.max(1, Math.floor(STRIP / source.width));
-  for (let y = top; y < bottom; y += step) {
-    const count = Math.min(step, bottom - y);
-    squeeze(source.rows(y, count), source.width, count, across, narrow.subarray((y - top) * side * 3));
-  }
-
-  const out = new Float32Array(3 * side * side);
-  for (let y = 0; y < side; y++) {
-    const { first, values } = down[y];
-    for (let x = 0; x < side * 3; x++) {
-      let sum = 1 << (BITS - 1);
-      for (let j = 0; j < values.length; j++) sum += narrow[(first - top + j) * side * 3 + x] * values[j];
-      const channel = x % 3;
-      out[(channel * side + y) * side + (x - channel) / 3] = (byte(sum) / 255 - model.mean[channel]) / model.std[channel];
-    }
+  const columns = fixed(weights(width, wide, { start: cropStart(model, wide), count: side, filter }));
+  const rows = fixed(weights(height, high, { start: cropStart(model, high), count: side, filter }));
+  // In Pillow's order, since bytes are rounded twice; of very tall images newer ones resize the columns first, which
+  // differs by one level here and there.
+  const bytes = resizeColumns(resizeRows(source, columns, reach(rows)), moved(rows)).rows(0, side);
+  const plane = side * side;
+  const out = new Float32Array(3 * plane);
+  for (let i = 0; i < plane; i++) {
+    for (let c = 0; c < 3; c++) out[c * plane + i] = (bytes[3 * i + c] / 255 - model.mean[c]) / model.std[c];
   }
   return out;
 }
 
-function squeeze(rgba, width, rows, taps, out) {
+/** The old pixels from the first to the last that any new one is made of: [start, end]. */
+const reach = (taps) => [taps[0].first, Math.max(...taps.map(({ first, values }) => first + values.length))];
+
+/** The taps of an image of which only their reach is left. */
+const moved = (taps) => taps.map(({ first, values }) => ({ first: first - taps[0].first, values }));
+
+/** The rows [top, bottom) of an image, each resized by the taps. */
+function resizeRows(image, taps, [top, bottom]) {
+  const { width, stride } = image;
+  const out = new Uint8Array((bottom - top) * taps.length * 3);
   let to = 0;
-  for (let y = 0; y < rows; y++) {
-    for (const { first, values } of taps) {
-      let red = 1 << (BITS - 1);
-      let green = red;
-      let blue = red;
-      let from = 4 * (y * width + first);
-      for (const weight of values) {
-        red += rgba[from] * weight;
-        green += rgba[from + 1] * weight;
-        blue += rgba[from + 2] * weight;
-        from += 4;
+  for (const { count, bytes } of strips(image, top, bottom)) {
+    for (let y = 0; y < count; y++) {
+      for (const { first, values } of taps) {
+        let red = 1 << (BITS - 1);
+        let green = red;
+        let blue = red;
+        let from = stride * (y * width + first);
+        for (const weight of values) {
+          red += bytes[from] * weight;
+          green += bytes[from + 1] * weight;
+          blue += bytes[from + 2] * weight;
+          from += stride;
+        }
+        out[to++] = byte(red);
+        out[to++] = byte(green);
+        out[to++] = byte(blue);
       }
-      out[to++] = byte(red);
-      out[to++] = byte(green);
-      out[to++] = byte(blue);
     }
   }
+  return imageOf(out, taps.length, bottom - top);
 }
+
+/** An image's columns, each resized by the taps. */
+function resizeColumns(image, taps) {
+  const line = image.width * 3;
+  const sums = new Int32Array(taps.length * line).fill(1 << (BITS - 1));
+  for (const { start, count, bytes } of strips(image, ...reach(taps))) {
+    taps.forEach(({ first, values }, row) => {
+      const end = Math.min(start + count, first + values.length);
+      for (let y = Math.max(start, first); y < end; y++) {
+        const weight = values[y - first];
+        for (let x = 0; x < line; x++) sums[row * line + x] += bytes[(y - start) * line + x] * weight;
+      }
+    });
+  }
+  return imageOf(Uint8Array.from(sums, byte), image.width, taps.length);
+}
+
+function* strips(image, top, bottom) {
+  const step = Math.max(1, Math.floor(STRIP / image.width));
+  for (let start = top; start < bottom; start += step) {
+    const count = Math.min(step, bottom - start);
+    yield { start, count, bytes: image.rows(start, count) };
+  }
+}
+
+const imageOf = (bytes, width, height) => ({
+  width,
+  height,
+  stride: 3,
+  rows: (y, count) => bytes.subarray(3 * width * y, 3 * width * (y + count)),
+});
 
 /** Planes (n, a, a) of numbers resized to (n, b, b), bilinear; `antialias` as torch's interpolate means it. */
 export function resizePlanes(planes, a, b, antialias) {
@@ -139,8 +173,8 @@ export function decode(blob) {
   return createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
 }
 
-/** The rows of a decoded image, transparency over white, for `preprocess`. */
-export function rowsOf(bitmap) {
+/** A decoded image, transparency over white, for `preprocess`. */
+export function pixelsOf(bitmap) {
   const { width, height } = bitmap;
   // A canvas of the whole photograph would meet the limits of some browsers.
   const canvas = new OffscreenCanvas(width, Math.min(height, Math.max(1, Math.floor(STRIP / width))));
@@ -151,7 +185,7 @@ export function rowsOf(bitmap) {
     context.drawImage(bitmap, 0, -y);
     return context.getImageData(0, 0, width, count).data;
   };
-  return { width, height, rows };
+  return { width, height, stride: 4, rows };
 }
 
 /** Whether this browser gives pixels back as they were drawn; some alter them to protect their users. */

@@ -2,7 +2,7 @@
 
 import { fetched } from "./fetched.js";
 import * as ort from "./runtime/ort.wasm.min.js";
-import { cropBox, decode, preprocess, readsTrulyFrom, resizePlanes, rowsOf } from "./preprocess.js";
+import { cropBox, decode, pixelsOf, preprocess, readsTrulyFrom, resizePlanes } from "./preprocess.js";
 
 const SHOWN = 768; // most pixels of a side that is drawn; no photograph is enlarged to it
 
@@ -68,7 +68,7 @@ async function run(blob) {
   const bitmap = await timed("decode", () => decode(blob)).catch(() => {
     throw Object.assign(new Error("not an image"), { kind: "image" });
   });
-  const pixels = await timed("prepare", () => preprocess(rowsOf(bitmap), model));
+  const pixels = await timed("prepare", () => preprocess(pixelsOf(bitmap), model));
   const [features] = await timed("encoder", () => encode(pixels));
   const masks = await timed("masker", async () => {
     const small = resizePlanes(pixels, model.pixels, model.masker_pixels, true);
