@@ -350,7 +350,7 @@ def test_the_policy_forbids_other_places(page: Visit) -> None:
     asked: list[str] = []
 
     class Elsewhere(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 (the name that http.server calls)
+        def do_GET(self) -> None:
             asked.append(self.path)
 
     server = HTTPServer(("127.0.0.1", 0), Elsewhere)
