@@ -15,7 +15,7 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 const milliseconds = (time) => `${time < 10 ? time.toFixed(1) : Math.round(time)} ms`;
 
 let model, gallery, running;
-let shown = null; // the photograph on the page: its name, key, square, features, masks, shares and times
+let shown = null; // what the networks gave of the photograph on the page, with its name and key
 let queue = Promise.resolve();
 let dropped = 0;
 
@@ -110,7 +110,7 @@ async function handle({ key, name, open, mine = false }) {
     const result = await running.run(await open());
     shown = { ...result, key, name, shares: shares(result.masks, model.slots), kept: [] };
     present();
-    if (mine) gallery.add({ key, name, features: shown.features, image: await pictureOf(shown.square), open, mine });
+    if (mine) gallery.add({ key, name, features: shown.features, image: await pictureOf(shown.square), open });
     document.dispatchEvent(new CustomEvent("result", { detail: shown }));
   } catch (error) {
     fail(

@@ -95,7 +95,8 @@ class Visit:
 
 
 def visit(driver: Any, address: str) -> Visit:
-    driver.get_log("performance")
+    for name in ("performance", "browser"):  # of the page before
+        driver.get_log(name)
     driver.get(address)
     page = Visit(driver)
     page.wait('document.querySelector("#status").textContent.startsWith("Ready")')
@@ -200,7 +201,7 @@ def tiny(image: Image.Image, path: Path) -> None:
 
 
 def large(image: Image.Image, path: Path) -> None:
-    image.resize((4000, 3000)).save(path)
+    image.resize((2000, 1500)).save(path)  # more than is read at a time
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_one_mask_and_what_the_encoder_sees_without_it(page: Visit, model: Path)
     colour, alpha = np.split(shown_pixels(page, ".paint"), [3], axis=2)
     centres = slice(12, None, 24)  # of the mask's 32 pixels among the picture's 768
     assert np.abs(alpha[centres, centres, 0] - mask).max() < 0.06  # smoothly enlarged, but the same mask
-    assert np.ptp(colour[alpha[..., 0] > 0.5], axis=0).max() < 0.02
+    assert np.ptp(colour[alpha[..., 0] > 0.2], axis=0).max() < 0.05
     layer = shown_pixels(page, ".hidden")
     photograph = np.full((768, 768, 3), 0.9, np.float32)
     composed = photograph * (1 - layer[..., 3:]) + layer[..., :3] * layer[..., 3:]
