@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", type=Path, help="write the figures and all settings to this file")
     _add_quiet(sub)
 
-    sub = command("export", _export, "Write ONNX files of a model, compared with torch.")
+    sub = command("export", _export, "Write ONNX files of a model, compared with torch, or a web page that runs it.")
     sub.add_argument("model", help=MODEL)
     sub.add_argument("-o", "--output", type=Path, required=True, help="model folder; made if absent")
     sub.add_argument(
@@ -145,7 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--calibration", metavar="SOURCE", help="images that set the ranges of int8 activations")
     sub.add_argument("--holdout", metavar="SOURCE", help="images that judge fp16 and int8; with labels by k-NN too")
     sub.add_argument("--force", action="store_true", help="write fp16 and int8 even if they are judged too bad")
-    sub.add_argument("--layout", choices=["triton"], help="write a server's model repository instead of a model folder")
+    sub.add_argument(
+        "--layout",
+        choices=["model", "triton", "web"],
+        default="model",
+        help="model folder (default), model repository of a Triton server, or web page",
+    )
+    sub.add_argument("--gallery", help="web: images among which the page finds the nearest; they become part of it")
+    sub.add_argument("--runtime", type=Path, help="web: an onnxruntime-web package, instead of npm's")
     _add_quiet(sub)
 
     bench = commands.add_parser("bench", help="Measure this machine's speed, against the plain way.")
@@ -357,7 +364,13 @@ def _knn(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    if options.layout:
+    if options.layout == "web":
+        return _export_web(options)
+    if options.gallery or options.runtime:
+        from adios_zoo.errors import ConfigError
+
+        raise ConfigError("--gallery and --runtime belong to --layout web.")
+    if options.layout == "triton":
         return _layout(options)
     from adios_zoo.export.precision import plan_precisions, write_precisions
     from adios_zoo.model_card import onnx_encoder
@@ -422,6 +435,14 @@ def _bench_extract(options: argparse.Namespace) -> int:
         figures = [dataclasses.asdict(row) for row in rows]
     if options.json:
         write_text(options.json, json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+def _export_web(options: argparse.Namespace) -> int:
+    from adios_zoo.export.web import export_web
+
+    folder = export_web(options.model, options.output, gallery=options.gallery, runtime=options.runtime)
+    print(f"{folder}: serve it with `python -m http.server --directory {folder}` and open http://localhost:8000/")
     return 0
 
 
