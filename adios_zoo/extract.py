@@ -12,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -130,6 +131,19 @@ class FeatureExtractor:
         nothing.
         """
         return self._run(open_images(images), skip_bad)
+
+    def rows(self, refs: Iterable[ImageRef]) -> tuple[Features, dict[int, str]]:
+        """Return features (n, D), row i of image i, and by its number why an image has a row of NaN."""
+        numbered = [replace(ref, id=str(number)) for number, ref in enumerate(refs)]
+        features = np.full((len(numbered), self.dim), np.nan, np.float32)
+        for numbers, batch in self._run(numbered, True):
+            features[[int(number) for number in numbers]] = batch
+        return features, {int(failure.id): failure.reason for failure in self.failures}
+
+    @cached_property
+    def dim(self) -> int:
+        """Numbers D of a feature."""
+        return int(self.backend.encode([self.backend.transform(Image.new("RGB", (256, 256)))]).shape[1])
 
     def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
         self.failures = []
