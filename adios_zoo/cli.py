@@ -73,12 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch-size", type=_count_or_auto, default="auto", help="images a batch; default: auto")
     sub.add_argument("--workers", type=_count_or_auto, default="auto", help="decoding threads; default: auto")
     sub.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: on the actors of a Ray cluster")
-    sub.add_argument("--actors", type=_count_or_auto, help="with --engine ray; default: one a GPU, or for four cores")
+    sub.add_argument("--actors", type=_count_or_auto, default="auto", help="of ray; default: one a GPU or four cores")
     sub.add_argument("--skip-bad", action="store_true", help="exit 0 even if some images could not be read")
     _add_quiet(sub)
 
     sub = command("neighbours", _neighbours, "Find what is most like an image in a feature file.")
-    sub.add_argument("queries", nargs="+", metavar="QUERY", help="id in the file, image file, folder, glob or .txt list")
+    sub.add_argument(
+        "queries", nargs="+", metavar="QUERY", help="id in the file, image file, folder, glob or .txt list"
+    )
     sub.add_argument("--in", dest="features", type=Path, required=True, metavar="FEATURES", help="of `adios extract`")
     sub.add_argument("-k", type=int, default=5, help="neighbours; default: 5")
     sub.add_argument("--model", help=f"{MODEL}; default: the one that the file names")
@@ -86,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
     sub.add_argument("--json", action="store_true", help="print the answers as JSON")
     sub.add_argument("--sheet", type=Path, metavar="PNG", help="draw them as a contact sheet")
-    sub.add_argument("--images", nargs="+", default=[], help="where the sheet's pictures are; default: the ids are paths")
+    sub.add_argument(
+        "--images", nargs="+", default=[], help="where the sheet's pictures are; default: the ids are paths"
+    )
 
     sub = command("masks", _masks, "Draw the masks of images.")
     _add_images(sub, output="folder for the pictures")
@@ -207,7 +211,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from adios_zoo.extract import FeatureExtractor, extract_to_file
+    from adios_zoo.extract import Engine, FeatureExtractor, extract_to_file
 
     settings = {
         "backend": options.backend,
@@ -219,7 +223,7 @@ def _extract(options: argparse.Namespace) -> int:
     if options.engine == "ray":
         from adios_zoo.ray_engine import RayExtractor
 
-        extractor = RayExtractor(options.model, actors=options.actors or "auto", **settings)
+        extractor: Engine = RayExtractor(options.model, actors=options.actors, **settings)
     else:
         extractor = FeatureExtractor(options.model, **settings)
     report = extract_to_file(

@@ -72,6 +72,16 @@ class Backend(Protocol):
         """Features (n, D), float32, of n inputs."""
 
 
+class Engine(Protocol):
+    """What gives the rows of a feature file: a FeatureExtractor, or what stands in for one."""
+
+    name: str
+    source: str
+    failures: list[Failure]
+
+    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]: ...
+
+
 class FeatureExtractor:
     """Turns images into pooled features with one encoder.
 
@@ -201,7 +211,7 @@ def extract_to_file(
     source_images: Images,
     output: Path,
     *,
-    extractor: FeatureExtractor,
+    extractor: Engine,
     progress: bool = True,
     skip_bad: bool = False,
 ) -> ExtractionReport:

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class FeatureFile(ABC):
     @property
     def groups(self) -> list[range]:
         """The rows of each group, in order."""
-        return [range(a, b) for a, b in zip(self.starts.tolist(), self.starts[1:].tolist(), strict=True)]
+        return [range(start, stop) for start, stop in pairwise(self.starts.tolist())]
 
     def features(self) -> Iterator[Features]:
         """Every group's features (rows, D), float32, in order; one group is held at a time."""

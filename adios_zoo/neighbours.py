@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adios_zoo.errors import ConfigError, DataError, UnknownModelError
+from adios_zoo.extract import Failure
 from adios_zoo.feature_file import FeatureFile, open_features
-from adios_zoo.images import ImageRef, open_images
+from adios_zoo.images import ImageRef, file_ref, open_images
 from adios_zoo.writers import Features
 
-if TYPE_CHECKING:
-    from adios_zoo.extract import Failure
+_SAME_MODEL = 0.95  # cosine of two features of one image: other precisions stay above, other weights do not
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def find_neighbours(
     Images are encoded by the model that made the file, which a parquet file names; ``model`` names it for other
     files, or where it lies elsewhere by now.  No model is loaded for ids alone.
 
-    Raises ConfigError where ``model`` is not the one of the file, or none is known; DataError for a query that is
+    Raises ConfigError where the model is not the one of the file, or none is known; DataError for a query that is
     neither a row nor an image.
     """
     if k < 1:
@@ -67,13 +66,15 @@ def find_neighbours(
     known = [i for i, query in enumerate(asked) if query.row is not None]
     features[known] = file.take([row for query in asked if (row := query.row) is not None])
     images = {i: query.image for i, query in enumerate(asked) if query.image is not None}
-    failed: dict[int, Failure] = {}
+    failed = {
+        i: Failure(asked[i].id, f"its row in {file.path} has no feature")
+        for i in known
+        if not np.isfinite(features[i]).all()
+    }
     if images:
-        from adios_zoo.extract import Failure
-
         rows, reasons = _encoded(file, list(images.values()), model, backend, device)
         features[list(images)] = rows
-        failed = {i: Failure(asked[i].id, reasons[j]) for j, i in enumerate(images) if j in reasons}
+        failed |= {i: Failure(asked[i].id, reasons[j]) for j, i in enumerate(images) if j in reasons}
     good = [i for i in range(len(asked)) if i not in failed]
     found = nearest(file.features(), features[good], k, own=[asked[i].row for i in good]) if good else []
     ids = iter(file.take_ids([row for answer in found for row, _ in answer]))
@@ -90,7 +91,8 @@ def nearest(
     """For each query (q, D) the ``k`` rows of highest cosine similarity, as (row, cosine), the highest first.
 
     The rows are those of all ``groups`` (rows, D), counted on; ``own`` names for each query a row that is left out.
-    Of rows alike the earlier comes first.  A feature of zeros has similarity zero to all.
+    Of rows alike the earlier comes first.  A feature of zeros has similarity zero to all, and a
+    row with numbers that are not finite is nobody's neighbour.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -99,14 +101,17 @@ def nearest(
     best = np.empty((len(queries), 0), np.float64)
     start = 0
     for group in groups:
-        count = min(k + 1, len(group))  # one more, for the query's own row
-        search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric="cosine").fit(group)
+        whole = np.flatnonzero(np.isfinite(group).all(axis=1))
+        count = min(k + 1, len(whole))  # one more, for the query's own row
+        start += len(group)
+        if not count:
+            continue
+        search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric="cosine").fit(group[whole])
         distances, rows = search.kneighbors(queries)
-        best_rows = np.hstack([best_rows, rows + start])
+        best_rows = np.hstack([best_rows, whole[rows] + start - len(group)])
         best = np.hstack([best, 1 - distances])
         order = np.lexsort((best_rows, -best), axis=1)[:, : k + 1]
         best_rows, best = (np.take_along_axis(array, order, 1) for array in (best_rows, best))
-        start += len(group)
     answers = [
         [(row, cosine) for row, cosine in zip(rows, cosines, strict=True) if row != mine]
         for rows, cosines, mine in zip(best_rows.tolist(), best.tolist(), own, strict=True)
@@ -135,9 +140,7 @@ def _queries(file: FeatureFile, queries: Sequence[str]) -> list[Query]:
         except DataError as error:
             raise DataError(f"{text} is no id in {file.path}, and no image: {error}") from error
         inside = file.rows_of(ref.id for ref in refs)
-        asked += [
-            Query(ref.id, inside[ref.id]) if ref.id in inside else Query(ref.id, None, ref) for ref in refs
-        ]
+        asked += [Query(ref.id, inside[ref.id]) if ref.id in inside else Query(ref.id, None, ref) for ref in refs]
     return asked
 
 
@@ -167,11 +170,25 @@ def _encoded(
     try:
         extractor = FeatureExtractor(source, backend=backend, device=device)
     except UnknownModelError as error:
-        raise ConfigError(f"{file.path} was made by {source}, which is not here ({error}); say where with --model.") from error
+        raise ConfigError(
+            f"{file.path} was made by {source}, which is not here ({error}); say where with --model."
+        ) from error
     made_by = file.metadata.get("adios.card", extractor.name)
     if (extractor.name, extractor.dim) != (made_by, file.dim):
         raise ConfigError(
             f"{file.path} holds {file.dim} features of {made_by}, and {source} is {extractor.name} with "
             f"{extractor.dim}; name the model that made the file with --model."
         )
-    return extractor.rows(images)
+    first = next(file.ids())
+    rows, reasons = extractor.rows([*images, file_ref(first)])
+    # Models trained anew keep their name and size; where the first image is still there, it tells them apart.
+    if len(images) not in reasons and _cosine(rows[-1], file.take([0])[0]) < _SAME_MODEL:
+        raise ConfigError(
+            f"{file.path} holds another feature of {first} than {source} gives it: name the model that made the file "
+            "with --model, or extract anew if the model or the image has changed."
+        )
+    return rows[:-1], reasons
+
+
+def _cosine(a: Features, b: Features) -> float:
+    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-30)

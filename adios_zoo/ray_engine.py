@@ -56,7 +56,12 @@ class FeatureActor:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] = DEFAULT_MODEL, *, column: str = "path", on_error: str = "nan", **settings: Any
+        self,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        column: str = "path",
+        on_error: str = "nan",
+        **settings: Any,
     ) -> None:
         if on_error not in ("raise", "nan"):
             raise ConfigError(f"on_error is {on_error!r}; give 'raise' or 'nan'.")
@@ -69,7 +74,9 @@ class FeatureActor:
         import pyarrow as pa
 
         if self.column not in batch.column_names:
-            raise DataError(f"The batch has no column {self.column!r}; its columns are {', '.join(batch.column_names)}.")
+            raise DataError(
+                f"The batch has no column {self.column!r}; its columns are {', '.join(batch.column_names)}."
+            )
         refs = [_ref(number, value) for number, value in enumerate(_values(batch.column(self.column)))]
         features, reasons = self.extractor.rows(refs)
         if reasons and self.on_error == "raise":
@@ -150,7 +157,7 @@ class RayExtractor:
             _PieceActor,
             batch_size=1,
             batch_format="pyarrow",
-            fn_constructor_args=(refs, os.getcwd(), self.source, {**self.settings, "num_workers": threads}),
+            fn_constructor_args=(refs, str(Path.cwd()), self.source, {**self.settings, "num_workers": threads}),
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(starts))),
             num_cpus=max(1, int(threads)),
             num_gpus=min(1.0, gpus / actors),
@@ -162,14 +169,14 @@ class RayExtractor:
 class _PieceActor:
     """Reads and encodes images by their numbers.  A mistake goes back as a row: Ray would wrap the exception."""
 
-    def __init__(
-        self, images: Source | list[ImageRef], folder: str, source: str, settings: dict[str, Any]
-    ) -> None:
+    def __init__(self, images: Source | list[ImageRef], folder: str, source: str, settings: dict[str, Any]) -> None:
         self.images = images
         self.mistake: str | None = None
         try:
             if not Path(folder).is_dir():
-                raise DataError(f"{folder}: no such folder on {os.uname().nodename}; Ray needs the same paths everywhere.")
+                raise DataError(
+                    f"{folder}: no such folder on {os.uname().nodename}; Ray needs the same paths everywhere."
+                )
             os.chdir(folder)  # which relative paths are relative to; an actor is a process of its own
             self.extractor = FeatureExtractor(source, **settings)
         except AdiosError as error:
@@ -181,7 +188,9 @@ class _PieceActor:
             return _table([""], np.zeros((1, 1), np.float32), {}, self.mistake)
         (start,), (stop,) = piece.column("start").to_pylist(), piece.column("stop").to_pylist()
         try:
-            refs = list(self.images.iterate(start, stop) if isinstance(self.images, Source) else self.images[start:stop])
+            refs = list(
+                self.images.iterate(start, stop) if isinstance(self.images, Source) else self.images[start:stop]
+            )
             features, reasons = self.extractor.rows(refs)
         except AdiosError as error:
             return _table([""], np.zeros((1, 1), np.float32), {}, _mistake(error))
@@ -258,6 +267,7 @@ def _running() -> Iterator[Any]:
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of a run
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its processes report to the terminal of the run
     try:
         import ray.data
     except ImportError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from adios_zoo.errors import ConfigError, DataError
@@ -18,6 +19,9 @@ from adios_zoo.writers import Features
 
 if TYPE_CHECKING:
     from adios_zoo.extract import FeatureExtractor
+
+
+_FORMS = "paths (n,), or images (n, H, W, 3) or (n, H, W), uint8"
 
 
 class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no annotations
@@ -66,7 +70,8 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.on_error = on_error
 
     def fit(self, X: Any, y: Any = None) -> FeatureTransformer:  # noqa: N803 (scikit-learn's name)
-        """Check the parameters and load the model; the images are not looked at."""
+        """Check the parameters and the form of ``X``, and load the model; no image is read."""
+        _plain(X)
         self._extractor()
         return self
 
@@ -99,7 +104,9 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError(f"on_error is {self.on_error!r}; give 'raise' or 'nan'.")
         if not isinstance(self.model, str | os.PathLike):
             raise ConfigError("model is a loaded model, which a pickle would hold; give its name or folder.")
-        settings = {name: value for name, value in self.get_params(deep=False).items() if name not in ("model", "on_error")}
+        settings = {
+            name: value for name, value in self.get_params(deep=False).items() if name not in ("model", "on_error")
+        }
         wanted = (os.fspath(self.model), settings)
         loaded = self.__dict__.get("_loaded")
         if loaded is None or loaded[0] != wanted:
@@ -117,9 +124,11 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return True
 
     def __sklearn_tags__(self) -> Any:
+        """Images are no matrix of numbers, and nothing is learnt of them."""
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.no_validation = True
+        tags.transformer_tags.preserves_dtype = []  # features are float32, whatever images are
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
@@ -128,19 +137,25 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 def _refs(images: Any) -> list[ImageRef]:
     """One reference for each image; the items of a sequence are never expanded."""
+    images = _plain(images)
     if isinstance(images, str | os.PathLike):
         return list(open_images(images))
+    return [
+        file_ref(os.fspath(item)) if isinstance(item, str | os.PathLike) else pixels_ref(f"#{number}", item)
+        for number, item in enumerate(images)
+    ]
+
+
+def _plain(images: Any) -> Any:
+    """``X`` as a SOURCE, or as a sequence or array with an item for each image."""
     if isinstance(images, Image.Image):
         raise ConfigError("X is one image; give a sequence of images, such as [image].")
+    if issparse(images):
+        raise ConfigError(f"X is a sparse matrix; give {_FORMS}.")
     if hasattr(images, "to_numpy"):  # a Series or a DataFrame
         images = images.to_numpy()
     if isinstance(images, np.ndarray) and images.ndim == 2 and images.shape[1] == 1:
         images = images[:, 0]
     if isinstance(images, np.ndarray) and images.ndim not in (1, 3, 4):
-        raise ConfigError(
-            f"X is an array of shape {images.shape}; give paths (n,), or images (n, H, W, 3) or (n, H, W), uint8."
-        )
-    return [
-        file_ref(os.fspath(item)) if isinstance(item, str | os.PathLike) else pixels_ref(f"#{number}", item)
-        for number, item in enumerate(images)
-    ]
+        raise ConfigError(f"X is an array of shape {images.shape}; give {_FORMS}.")
+    return images
