@@ -49,6 +49,12 @@ def open_features(path: PathLike, *, cache_bytes: int = 256 << 20) -> FeatureFil
     return kind(path, cache_bytes)
 
 
+def read_features(path: PathLike) -> tuple[list[str], Features]:
+    """Read all ids (n) and features (n, D) of what :func:`open_features` opens; its errors are that one's."""
+    file = open_features(path)
+    return list(file.ids()), np.concatenate(list(file.features()))
+
+
 class FeatureFile(ABC):
     """Rows of (id, feature) in a file.  Safe in forked and spawned processes: no open file is kept between calls.
 

@@ -1,4 +1,4 @@
-"""Feature files: rows of (path, feature) written batch by batch as parquet, npy or csv, and read back.
+"""Feature files: rows of (path, feature) written batch by batch as parquet, npy or csv; ``feature_file.py`` reads them.
 
 ============  ==============================================================================================
 ``.parquet``  columns ``path`` (string) and ``feature`` (fixed-size list of float32); metadata in the schema
@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -46,32 +46,6 @@ def open_writer(path: Path, metadata: Mapping[str, str] | None = None) -> Iterat
         writer = kind(path, metadata or {}, stack)
         yield writer
         writer.finish()
-
-
-def read_features(path: Path) -> tuple[list[str], Features]:
-    """Read back the ids (n) and the features (n, D) of a file that :func:`open_writer` wrote.
-
-    Raises ConfigError for an unknown suffix, DataError for a file that is missing or not of this form.
-    """
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise ConfigError(f"{path}: cannot tell the format; features are read from {_SUFFIXES}.")
-    try:
-        ids, features = read(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename or path}: no such file; write it with 'adios extract'.") from error
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        StopIteration,
-    ) as error:  # pyarrow's errors are among these
-        detail = " ".join(str(error).split())
-        raise DataError(f"{path}: not a feature file of 'adios extract' ({detail}).") from error
-    if features.ndim != 2 or len(ids) != len(features):
-        raise DataError(f"{path}: {len(ids)} paths do not match features of shape {features.shape}.")
-    return ids, features
 
 
 class FeatureWriter(ABC):
@@ -200,41 +174,9 @@ def csv_lines(rows: Iterable[Iterable[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _read_parquet(path: Path) -> tuple[list[str], Features]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["path", "feature"])
-    feature = table.column("feature").combine_chunks()
-    values = feature.flatten().to_numpy(zero_copy_only=False)
-    return table.column("path").to_pylist(), values.astype(np.float32, copy=False).reshape(len(table), -1)
-
-
-def _read_npy(path: Path) -> tuple[list[str], Features]:
-    features = np.load(path, allow_pickle=False)
-    lines = paths_file(path).read_text(encoding="utf-8").split("\n")
-    return lines[:-1], np.asarray(features, dtype=np.float32)
-
-
-def _read_csv(path: Path) -> tuple[list[str], Features]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        if next(rows)[:2] != ["path", "f0"]:
-            raise ValueError("the first line is not path,f0,f1,...")
-        ids, features = [], []
-        for row in rows:
-            ids.append(row[0])
-            features.append(np.array(row[1:], dtype=np.float32))
-    return ids, np.stack(features)
-
-
 _WRITERS: dict[str, type[FeatureWriter]] = {
     ".parquet": ParquetFeatures,
     ".npy": NpyFeatures,
     ".csv": CsvFeatures,
-}
-_READERS: dict[str, Callable[[Path], tuple[list[str], Features]]] = {
-    ".parquet": _read_parquet,
-    ".npy": _read_npy,
-    ".csv": _read_csv,
 }
 _SUFFIXES = "*.parquet, *.npy or *.csv"

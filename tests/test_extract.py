@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adios_zoo.cores import _cgroup_quota
 from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.extract import FeatureExtractor, extract_to_file
-from adios_zoo.writers import read_features
+from adios_zoo.feature_file import read_features
 from tests.conftest import DATA
 from tests.models import small_model
 

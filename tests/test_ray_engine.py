@@ -14,9 +14,8 @@ from PIL import Image
 
 from adios_zoo.cli import main
 from adios_zoo.errors import BackendError, ConfigError, DataError, UnknownModelError
-from adios_zoo.feature_file import open_features
+from adios_zoo.feature_file import open_features, read_features
 from adios_zoo.ray_engine import FeatureActor, RayExtractor
-from adios_zoo.writers import read_features
 from tests.models import saved_model
 from tests.test_docs import blocks
 
@@ -79,14 +78,13 @@ def test_what_goes_wrong_in_an_actor_is_one_sentence(
     assert not Path("none.parquet").exists()
 
 
-def test_the_documented_callable(
-    ray: ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").symlink_to(folder / "photos")
+def test_the_documented_callable(ray: ModuleType, folder: Path, tmp_path: Path) -> None:
     ((_, example),) = [block for block in blocks("scale-out.md") if block[0] == "python"]
-    exec(example.replace("resnet18_tin200", str(folder / "model")), {})
-    file = open_features("features")
+    # Ray was started in another folder, so that relative paths do not serve.
+    for name, path in (("resnet18_tin200", folder / "model"), ("photos/", folder / "photos"), ("features/", tmp_path)):
+        example = example.replace(f'"{name}"', f'"{path}"')
+    exec(example, {})
+    file = open_features(tmp_path)
     found = dict(zip((Path(id).name for id in file.ids()), np.concatenate(list(file.features())), strict=True))
     assert len(found) == 40
     assert {name for name, row in found.items() if np.isnan(row).all()} == {"07_text.jpg", "zz_empty.jpg"}
