@@ -19,13 +19,20 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from adios_zoo.errors import DataError
+from adios_zoo.index import Names, load_index, save_index
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
+
+# A folder that changed so lately may change again without its clock showing it.
+_SETTLED_NS = 2 * 10**9
+# Fewer files are found faster than an index is worth.
+_LARGE = 10_000
 
 # Pillow also claims .pdf, .h5, .mpg, .fits and others that it cannot decode or that hold no picture; a data
 # set kept beside the images must not be reported as a broken image.
@@ -69,10 +76,7 @@ def find_images(source: PathLike | Sequence[PathLike]) -> list[Path]:
 
     Raises DataError when ``source`` does not exist, a folder cannot be listed, or nothing is found.
     """
-    if isinstance(source, (str, os.PathLike)):
-        places = [find(source)]
-    else:
-        places = [find_or_keep(item) for item in source]
+    places = [find(source)] if isinstance(source, (str, os.PathLike)) else [find_or_keep(item) for item in source]
     found = [Path(place.base + name) for place in places for name in place.names]
     if not found:
         raise DataError("no images were given: pass at least one path.")
@@ -109,31 +113,70 @@ def _exists(path: Path) -> bool:
 
 
 def _in_folder(folder: Path) -> Found:
-    names: list[str] = []
-    seen: set[tuple[int, int]] = set()
-
-    def unlistable(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot list this folder ({error.strerror}).") from error
-
-    for root, folders, files in os.walk(folder, followlinks=True, onerror=unlistable):
-        status = Path(root).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link back up the tree would never end
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        relative = Path(root).relative_to(folder)
-        names += [
-            (relative / name).as_posix()
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
+    key = f"folder/{os.path.realpath(folder)}"
+    names = _remembered(folder, key)
+    if names is None:
+        names = _scan(folder, key)
     if not names:
         raise DataError(
             f"{folder}: no image files in this folder; name files without an image suffix by a glob, "
             f"as '{folder.as_posix()}/*'."
         )
-    return Found(str(folder / "_")[:-1], sorted(names), in_folder=True)
+    return Found(str(folder / "_")[:-1], names, in_folder=True)
+
+
+def _scan(folder: Path, key: str) -> Names:
+    """Name the images below ``folder``, and remember a large answer for as long as no folder changes."""
+    found: list[str] = []
+    folders: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    last_change = 0
+    start = time.time_ns()
+
+    def unlistable(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot list this folder ({error.strerror}).") from error
+
+    for root, below, files in os.walk(folder, followlinks=True, onerror=unlistable):
+        status = os.stat(root)  # noqa: PTH116 (faster)
+        if (status.st_dev, status.st_ino) in seen:  # a link back up the tree would never end
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        last_change = max(last_change, status.st_mtime_ns)
+        relative = Path(root).relative_to(folder).as_posix()
+        folders.append(f"{_state(status)} {relative}")
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        base = "" if relative == "." else f"{relative}/"
+        found += [
+            base + name
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (faster)
+        ]
+    names = Names.of(sorted(found))
+    if len(names) >= _LARGE and last_change < start - _SETTLED_NS:
+        places = Names.of(folders)
+        save_index(key, {"text": names.text, "ends": names.ends, "folders": places.text, "folder_ends": places.ends})
+    return names
+
+
+def _remembered(folder: Path, key: str) -> Names | None:
+    """The names of an earlier scan, if every folder still is as it was."""
+    index = load_index(key)
+    if index is None:
+        return None
+    for line in Names(index["folders"], index["folder_ends"]):
+        state, _, relative = line.partition(" ")
+        try:
+            if state != _state(os.stat(os.path.join(folder, relative))):  # noqa: PTH116, PTH118 (faster)
+                return None
+        except OSError:
+            return None
+    return Names(index["text"], index["ends"])
+
+
+def _state(folder: os.stat_result) -> str:
+    """What tells a folder from itself before: files that come, go or are renamed set its time."""
+    return f"{folder.st_dev}-{folder.st_ino}-{folder.st_mtime_ns}"
 
 
 def _in_glob(pattern: str) -> Found:

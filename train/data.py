@@ -1,29 +1,24 @@
-"""Images to train on, decoded once and kept in memory as bytes.
-
-A source is ``parquet:GLOB``: files in the layout of the Hugging Face Hub, an ``image`` column that holds
-``bytes`` (JPEG, PNG, ...) and, if there are labels, an integer ``label`` column.
-"""
+"""Images to train on, decoded once and kept in memory as bytes."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import io
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.images import to_rgb
+from adios_zoo.images import ImageError, ImageRef, decode_image
+from adios_zoo.sources import Source, Stream, open_stream
 
 _CHUNK = 512
 
@@ -51,41 +46,52 @@ class ImageSet:
         return len(self.images)
 
 
-def load_images(source: str, *, size: int | None = None, limit: int | None = None) -> ImageSet:
-    """Read and decode ``source``.
+def load_images(
+    source: str, *, size: int | None = None, limit: int | None = None, max_bad_share: float = 0.01
+) -> ImageSet:
+    """Read and decode ``source``, with little more memory than the decoded images take.
 
     Args:
-        source: ``parquet:GLOB``.
+        source: see :mod:`adios_zoo.sources`.
         size: side in pixels; images of another size have their shorter side resized to it and the centre cut
             out.  ``None`` takes the first image's shorter side.
         limit: only the first so many images.
+        max_bad_share: how large a part of the images may be unreadable, from 0 to 1.
 
     Raises:
-        ConfigError: the source is of no known kind.
-        DataError: no file matches, a file has another layout, or no image could be read.
+        ConfigError: the source is of no known kind, or a number is out of its range.
+        DataError: nothing is found, a file has another layout, no image could be read, or too many could not.
     """
-    kind, colon, pattern = source.partition(":")
-    if not colon or kind != "parquet":
-        raise ConfigError(f"Data source {source!r} is not known; write parquet:GLOB, such as parquet:data/*.parquet.")
-    images: list[np.ndarray[Any, Any]] = []
+    if not 0 <= max_bad_share <= 1:
+        raise ConfigError(f"max_bad_share is {max_bad_share}; it takes a share from 0 to 1.")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"The number of images is {limit}; it takes a whole number from 1 up.")
+    stream = open_stream(source)
+    total = _total(stream, limit)
+    pixels: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
     labels: list[int] = []
     failures: list[tuple[str, str]] = []
     digest = hashlib.sha256()
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        for chunk in _chunks(_files(pattern), limit):
+        for chunk in _chunks(stream.iterate(0, limit)):
             size = size or _first_side(chunk)
-            decoded = pool.map(lambda row, side=size: _decode(row[1], side), chunk)
-            for (where, data, label), result in zip(chunk, decoded, strict=True):
-                digest.update(hashlib.sha256(data or b"").digest() + label.to_bytes(8, "little", signed=True))
+            loaded = pool.map(partial(_load, size=size), chunk)
+            for ref, (content, result) in zip(chunk, loaded, strict=True):
+                digest.update(content + ref.label.to_bytes(8, "little", signed=True))
                 if isinstance(result, str):
-                    failures.append((where, result))
-                else:
-                    images.append(result)
-                    labels.append(label)
-    if not images:
+                    failures.append((ref.id, result))
+                    _check_share(source, failures, total, max_bad_share)
+                    continue
+                if len(labels) == len(pixels):
+                    _resize(pixels, total or max(_CHUNK, len(labels) * 3 // 2), size)
+                pixels[len(labels)] = result
+                labels.append(ref.label)
+    if not labels:
         raise DataError(f"No image of {source} could be read; the first problem: {failures[0] if failures else '-'}.")
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return ImageSet(stacked, torch.tensor(labels), _class_names(_files(pattern)[0]), digest.hexdigest(), failures)
+    _check_share(source, failures, len(labels) + len(failures), max_bad_share)
+    _resize(pixels, len(labels), len(pixels[0]))
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return ImageSet(images, torch.tensor(labels), list(stream.classes), digest.hexdigest(), failures)
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> Tensor:
@@ -99,65 +105,58 @@ def generator_for(seed: int, purpose: str, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))
 
 
-def _files(pattern: str) -> list[Path]:
-    files = sorted(Path(f) for f in glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    if not files:
-        raise DataError(f"No file matches {pattern!r}; quote the pattern if the shell has a say in it.")
-    return files
+def _total(stream: Stream, limit: int | None) -> int | None:
+    """How many images will come, where that is known."""
+    if not isinstance(stream, Source):
+        return None
+    return len(stream) if limit is None else min(limit, len(stream))
 
 
-def _chunks(files: list[Path], limit: int | None) -> Iterator[list[tuple[str, bytes | None, int]]]:
-    """Rows as (where, encoded bytes, label), some hundreds at a time."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _chunks(refs: Iterator[ImageRef]) -> Iterator[list[ImageRef]]:
+    while chunk := list(islice(refs, _CHUNK)):
+        yield chunk
 
-    row = 0
-    for path in files:
+
+def _resize(pixels: NDArray[np.uint8], count: int, side: int) -> None:
+    # In place: a large block of memory is moved by the system's page tables, not copied.
+    pixels.resize((count, side, side, 3), refcheck=False)
+
+
+def _check_share(source: str, failures: list[tuple[str, str]], total: int | None, limit: float) -> None:
+    if total is None or len(failures) <= limit * total or len(failures) == total:
+        return
+    where, reason = failures[0]
+    raise DataError(
+        f"{len(failures)} of {total} images of {source} cannot be read, a share of {len(failures) / total:.2g}, which "
+        f"is above max_bad_share={limit:g}; mend them or raise max_bad_share. The first: {where}: {reason}."
+    )
+
+
+def _first_side(chunk: list[ImageRef]) -> int:
+    for ref in chunk:
         try:
-            table = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} is not a readable parquet file: {error}.") from error
-        names = table.schema_arrow.names
-        if "image" not in names:
-            raise DataError(f"{path} has no column 'image' (it has {', '.join(names)}).")
-        columns = ["image", *(["label"] if "label" in names else [])]
-        for batch in table.iter_batches(_CHUNK, columns=columns):
-            rows = []
-            for entry in batch.to_pylist():
-                if limit is not None and row >= limit:
-                    break
-                label = entry.get("label")
-                rows.append((f"{path.name}[{row}]", _bytes_of(entry["image"]), -1 if label is None else label))
-                row += 1
-            if rows:
-                yield rows
-            if limit is not None and row >= limit:
-                return
-
-
-def _bytes_of(image: Any) -> bytes | None:
-    """The encoded bytes in a cell of the image column; ``None`` if it has none."""
-    found = image.get("bytes") if isinstance(image, dict) else image
-    return found if isinstance(found, bytes) else None
-
-
-def _first_side(chunk: list[tuple[str, bytes | None, int]]) -> int:
-    for _, data, _ in chunk:
-        try:
-            with Image.open(io.BytesIO(data or b"")) as image:
-                return int(min(image.size))
-        except OSError:
+            return min(ref.read().size)
+        except ImageError:
             continue
     raise DataError("None of the first images can be read; is this the right column, and are they images?")
 
 
-def _decode(data: bytes | None, size: int) -> np.ndarray[Any, Any] | str:
-    """The image as (size, size, 3) uint8, or why there is none."""
+def _load(ref: ImageRef, size: int) -> tuple[bytes, NDArray[np.uint8] | str]:
+    """The hash of an image's content, and (size, size, 3) uint8 or the reason why there is none."""
+    content = b""
     try:
-        with Image.open(io.BytesIO(data or b"")) as opened:
-            image = to_rgb(opened)
-    except Exception as error:  # decoders raise whatever they like on broken bytes
-        return f"{type(error).__name__}: {error}" if data else "empty"
+        if ref.encoded:
+            content = ref.encoded()
+            image = decode_image(content, ref.id)
+        else:
+            image = ref.read()
+            content = image.tobytes()
+    except ImageError as error:
+        return hashlib.sha256(content).digest(), error.reason
+    return hashlib.sha256(content).digest(), _square(image, size)
+
+
+def _square(image: Image.Image, size: int) -> NDArray[np.uint8]:
     if image.size != (size, size):
         scale = size / min(image.size)
         width, height = (max(size, round(side * scale)) for side in image.size)
@@ -165,15 +164,3 @@ def _decode(data: bytes | None, size: int) -> np.ndarray[Any, Any] | str:
         left, top = (width - size) // 2, (height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image)
-
-
-def _class_names(path: Path) -> list[str]:
-    """Names of the classes from the metadata that the datasets library writes."""
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_schema(path).metadata or {}
-    try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return [str(name) for name in features["label"]["names"]]
-    except (KeyError, ValueError, TypeError):
-        return []

@@ -1,7 +1,7 @@
 """Sources of images: one string names them, whatever they lie in.
 
-    photos/   photos/**/*.jpg   list.txt   file.jpg      image files; class sub-folders of a folder give labels
-    parquet:GLOB   file.parquet                          tables in the layout of the Hugging Face Hub
+photos/   photos/**/*.jpg   list.txt   file.jpg      image files; class sub-folders of a folder give labels
+parquet:GLOB   file.parquet                          tables in the layout of the Hugging Face Hub
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.find import Found, PathLike, find, find_or_keep
+from adios_zoo.sources.places import find_images_at, is_address
 from adios_zoo.sources.source import Source, Stream, join
 
 __all__ = ["Source", "Stream", "join_streams", "open_source", "open_stream"]
@@ -84,8 +85,20 @@ def _parquet(spec: str, place: str) -> Stream:
     return Parquet(spec, place)
 
 
-_KINDS: dict[str, Callable[[str, str], Stream]] = {"parquet": _parquet}
-_SUFFIXES = {".parquet": _parquet}
+def _tar(spec: str, place: str) -> Stream:
+    from adios_zoo.sources.tar import Tar
+
+    return Tar(spec, place)
+
+
+def _tar_stream(spec: str, place: str) -> Stream:
+    from adios_zoo.sources.tar import TarStream
+
+    return TarStream(spec, place)
+
+
+_KINDS: dict[str, Callable[[str, str], Stream]] = {"parquet": _parquet, "tar": _tar, "tar-stream": _tar_stream}
+_SUFFIXES = {".parquet": _parquet, ".tar": _tar}
 
 
 def _packed(spec: str) -> Stream | None:
@@ -93,11 +106,13 @@ def _packed(spec: str) -> Stream | None:
     kind, colon, place = spec.partition(":")
     if colon and kind in _KINDS:
         return _KINDS[kind](spec, place)
+    if (
+        near := get_close_matches(kind.lower(), _KINDS, 1)
+        if colon and not (is_address(spec) or Path(spec).exists())
+        else []
+    ):
+        raise ConfigError(f"{spec}: there is no kind of source {kind!r}; did you mean {near[0]}:{place}?")
     by_suffix = _SUFFIXES.get(Path(spec).suffix.lower())
     if by_suffix:
         return by_suffix(spec, spec)
-    if colon and kind.isalpha() and not Path(spec).exists():
-        near = get_close_matches(kind.lower(), _KINDS, 1)
-        if near:
-            raise ConfigError(f"{spec}: there is no kind of source {kind!r}; did you mean {near[0]}:{place}?")
-    return None
+    return _files(spec, find_images_at(spec)) if is_address(spec) else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from adios_zoo.find import Found, path_id
-from adios_zoo.images import ImageRef, file_ref
+from adios_zoo.images import ImageRef, fetched_ref, file_ref
+from adios_zoo.sources.places import is_address, read_part
 from adios_zoo.sources.source import Source
 
 _SIZES = 1000
@@ -35,10 +37,17 @@ class Files(Source):
     def _ref(self, position: int) -> ImageRef:
         name = self._names[position]
         folder, slash, _ = name.partition("/")
-        return file_ref(self._base + name, self._labels.get(folder, -1) if slash else -1)
+        label = self._labels.get(folder, -1) if slash else -1
+        place = self._base + name
+        if is_address(place):
+            return fetched_ref(path_id(place), partial(read_part, place), label)
+        return file_ref(place, label)
 
     def fingerprint(self) -> str:
-        """By all names, in order and relative to the folder, and the sizes of up to 1,000 evenly spread files."""
+        """By all names, in order and relative to the folder, and the sizes of up to 1,000 evenly spread files.
+
+        Sizes are those of files on this machine; an address is not asked.
+        """
         digest = sha256()
         for name in self._names:
             digest.update(path_id(name).encode() + b"\n")
@@ -49,6 +58,6 @@ class Files(Source):
 
 def _size(path: str) -> int:
     try:
-        return Path(path).stat().st_size
+        return -1 if is_address(path) else Path(path).stat().st_size
     except OSError:
         return -1

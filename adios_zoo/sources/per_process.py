@@ -29,4 +29,5 @@ class PerProcess(Generic[T]):
         return made[1]
 
     def __getstate__(self) -> dict[str, Any]:
+        """Leave the value out of a pickle."""
         return {"_make": self._make, "_made": None}

@@ -10,8 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from torch.utils.data import Dataset
 
 from adios_zoo.images import ImageRef
+from adios_zoo.sources import Source
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -30,6 +32,19 @@ def number_of(ref: ImageRef) -> int:
 
 def numbers(refs: Iterable[ImageRef]) -> list[int]:
     return [number_of(ref) for ref in refs]
+
+
+class Numbers(Dataset):
+    """What worker processes read: (number, label) of each image."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        return number_of(self.source[index]), self.source[index].label
 
 
 def write_parquet(

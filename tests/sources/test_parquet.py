@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from adios_zoo.errors import DataError
 from adios_zoo.images import ImageError
 from adios_zoo.sources import Source, open_source, parquet
 from tests.conftest import DATA
-from tests.sources.small import CLASSES, number_of, numbers, png, write_parquet
+from tests.sources.small import CLASSES, Numbers, number_of, numbers, png, write_parquet
 
 TINY = DATA / "tiny-imagenet"
 
@@ -38,7 +38,9 @@ def test_rows_labels_and_names(source: Source, tmp_path: Path) -> None:
     assert in_passing[11] == (f"{tmp_path}/b.parquet[1]", 1, png(11))
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, None), (3, 5), (4, 8), (9, 11), (10, None), (16, 99), (17, None), (5, 5)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, None), (3, 5), (4, 8), (9, 11), (10, None), (16, 99), (17, None), (5, 5)]
+)
 def test_any_stretch_of_rows(source: Source, start: int, stop: int | None) -> None:
     assert numbers(source.iterate(start, stop)) == list(range(17))[start:stop]
 
@@ -57,17 +59,6 @@ def test_threads_and_pickles_read_the_same(source: Source) -> None:
     again = pickle.loads(pickle.dumps(source))
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda i: number_of(again[i]), order)) == order
-
-
-class Numbers(Dataset):
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        return number_of(self.source[index]), self.source[index].label
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

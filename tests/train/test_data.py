@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import adios_zoo.train.data as data_module
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from adios_zoo.train.data import epoch_order, generator_for, load_images
+from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.images import ImageRef
+from adios_zoo.sources import Stream, open_source
 from tests.conftest import DATA
 from tests.train.small import CLASSES, write_images
 
@@ -49,19 +54,63 @@ def test_other_sizes_are_resized_and_cut(tmp_path: Path) -> None:
 
 
 def test_broken_images_are_listed_with_reasons(tmp_path: Path) -> None:
-    data = load_images(write_images(tmp_path / "a.parquet", count=6, broken=(1,)))
+    data = load_images(write_images(tmp_path / "a.parquet", count=6, broken=(1,)), max_bad_share=0.2)
     assert len(data) == 5
     assert data.labels.tolist() == [0, 2, 0, 1, 2]
     ((where, reason),) = data.failures
-    assert where == "a.parquet[1]"
+    assert where == f"{tmp_path}/a.parquet[1]"
     assert reason
+
+
+def test_too_many_broken_images_are_one_sentence(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "a.parquet", count=10, broken=(1, 4))
+    with pytest.raises(DataError, match=r"2 of 10 images .* share of 0\.2.* max_bad_share=0\.19.*a\.parquet\[1\]: "):
+        load_images(source, max_bad_share=0.19)
+    with pytest.raises(DataError, match=r"1 of 10 .* max_bad_share=0\.01"):
+        load_images(source)
+    assert len(load_images(source, max_bad_share=0.2)) == 8
+    for number in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ConfigError, match="max_bad_share"):
+            load_images(source, max_bad_share=number)
+
+
+def test_folders_of_files_with_class_sub_folders(tmp_path: Path) -> None:
+    for number, name in enumerate(("bee/a.png", "ant/b.png", "bee/c.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 10), (number, 0, 0)).save(tmp_path / name)
+    data = load_images(str(tmp_path))
+    assert data.images.shape == (3, 3, 10, 10)
+    assert data.images[:, 0, 5, 5].tolist() == [1, 0, 2]
+    assert (data.labels.tolist(), data.classes) == ([0, 1, 1], ["ant", "bee"])
+
+
+def test_streams_are_read_without_knowing_their_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_images(tmp_path / "a.parquet", count=40, broken=(7,))
+    known = load_images(source, max_bad_share=0.1)
+
+    class Unsized(Stream):
+        classes = open_source(source).classes
+
+        def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[ImageRef]:
+            return open_source(source).iterate(start, stop)
+
+        def fingerprint(self) -> str:
+            return ""
+
+    monkeypatch.setattr(data_module, "open_stream", lambda spec: Unsized())
+    monkeypatch.setattr(data_module, "_CHUNK", 6)  # so that the memory has to grow
+    stream = load_images(source, max_bad_share=0.1)
+    assert torch.equal(stream.images, known.images)
+    assert (stream.fingerprint, stream.failures, stream.classes) == (known.fingerprint, known.failures, known.classes)
+    with pytest.raises(DataError, match="1 of 40"):
+        load_images(source)
 
 
 @pytest.mark.parametrize(
     ("source", "error", "word"),
     [
-        ("photos/", ConfigError, "parquet:GLOB"),
-        ("zip:a.zip", ConfigError, "parquet:GLOB"),
+        ("nowhere/", DataError, "no such file or folder"),
+        ("parqet:a.parquet", ConfigError, "did you mean parquet:"),
         ("parquet:/nowhere/*.parquet", DataError, "No file matches"),
     ],
 )
@@ -79,6 +128,8 @@ def test_files_of_another_layout(tmp_path: Path) -> None:
         load_images(f"parquet:{tmp_path}/other.parquet")
     with pytest.raises(DataError, match="None of the first images"):
         load_images(write_images(tmp_path / "all.parquet", count=2, broken=(0, 1)))
+    with pytest.raises(DataError, match=r"No image of .* could be read"):
+        load_images(write_images(tmp_path / "all.parquet", count=2, broken=(0, 1)), size=32, max_bad_share=1)
 
 
 def test_a_cell_without_bytes_is_a_failure_and_plain_bytes_are_an_image(tmp_path: Path) -> None:
@@ -86,9 +137,9 @@ def test_a_cell_without_bytes_is_a_failure_and_plain_bytes_are_an_image(tmp_path
     whole = pq.read_table(tmp_path / "a.parquet")["image"].to_pylist()
     cells = [whole[0]["bytes"], None, whole[2]["bytes"]]
     pq.write_table(pa.table({"image": pa.array(cells, pa.binary())}), tmp_path / "b.parquet")
-    data = load_images(f"parquet:{tmp_path}/b.parquet")
+    data = load_images(f"parquet:{tmp_path}/b.parquet", max_bad_share=0.5)
     assert len(data) == 2
-    assert [where for where, _ in data.failures] == ["b.parquet[1]"]
+    assert [where for where, _ in data.failures] == [f"{tmp_path}/b.parquet[1]"]
     assert data.labels.tolist() == [-1, -1]
 
 
