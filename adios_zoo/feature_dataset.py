@@ -24,7 +24,7 @@ class FeatureDataset(Dataset["Item"]):
     """The rows of a feature file: ``dataset[i]`` is a float32 tensor (D,), with labels ``(tensor, int)``.
 
     Args:
-        path: what ``adios extract`` wrote: .parquet, .npy or .csv, or a folder or glob of .parquet files.
+        path: what ``adios extract`` wrote: .parquet, .npy, .safetensors or .csv, or a folder or glob of .parquet files.
         labels: where each row's label comes from:
             ``"folder"``, the folder that holds the image, by its id;
             ``"column:NAME"``, a column of the parquet file;
@@ -38,7 +38,8 @@ class FeatureDataset(Dataset["Item"]):
         file: the feature file: ``file.ids()``, ``file.metadata``.
 
     For a parquet file much larger than the cache, give the loader :class:`GroupShuffle` in place of ``shuffle=True``,
-    which would read a whole row group for almost every row.  npy is mapped, and any order serves.
+    which would read a whole row group for almost every row.  npy and safetensors are mapped, and any order
+    serves.
 
     Raises ConfigError for another form of ``labels``, DataError for a file that is missing or not of this form, or
     a row without a label.

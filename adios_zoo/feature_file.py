@@ -1,14 +1,15 @@
 """A feature file read in pieces: any rows of it, or all of it group by group, however large it is.
 
 A group is some thousand rows that are read at once: a row group of parquet, a stretch of lines of csv, a stretch of
-the mapped array of npy.  Besides one file, a folder or a glob of parquet files (the shards of one extraction, say) is
-read as one, in name order.
+the mapped array of npy or safetensors.  Besides one file, a folder or a glob of parquet files (the shards of one
+extraction, say) is read as one, in name order.
 """
 
 from __future__ import annotations
 
 import csv
 import glob
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,10 +26,11 @@ from adios_zoo.find import PathLike
 from adios_zoo.writers import Features, paths_file
 
 _ROWS_A_GROUP = 4096
+_MOST_HEADER_BYTES = 1 << 20  # of safetensors
 
 
 def open_features(path: PathLike, *, cache_bytes: int = 256 << 20) -> FeatureFile:
-    """Open what ``adios extract`` wrote: a .parquet, .npy or .csv file, or a folder or glob of .parquet files.
+    """Open what ``adios extract`` wrote: a file (.parquet, .npy, .safetensors, .csv), or a folder or glob of .parquet files.
 
     ``cache_bytes`` bounds the groups that :meth:`FeatureFile.take` keeps; the last one read is always kept.
 
@@ -41,10 +43,10 @@ def open_features(path: PathLike, *, cache_bytes: int = 256 << 20) -> FeatureFil
         if not files or any(file.suffix.lower() != ".parquet" for file in files):
             raise DataError(f"{path}: no .parquet files, or not only such; several files are read only as parquet.")
         return ParquetFeatureFile(path, cache_bytes, files)
-    kind = {".parquet": ParquetFeatureFile, ".npy": NpyFeatureFile, ".csv": CsvFeatureFile}.get(path.suffix.lower())
+    kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise ConfigError(
-            f"{path}: cannot tell the format; features are read from *.parquet, *.npy, *.csv or a folder of *.parquet."
+            f"{path}: cannot tell the format; features are read from {', '.join(_KINDS)} files or a folder of .parquet."
         )
     return kind(path, cache_bytes)
 
@@ -61,7 +63,7 @@ class FeatureFile(ABC):
     Attributes:
         path: what was opened.
         dim: numbers D of a feature.
-        metadata: what the writer kept of the model: ``adios.model``, ``adios.card``; empty for npy and csv.
+        metadata: what the writer kept of the model: ``adios.model``, ``adios.card``; parquet alone has it.
     """
 
     def __init__(self, path: Path, cache_bytes: int) -> None:
@@ -168,7 +170,14 @@ class FeatureFile(ABC):
         except FileNotFoundError as error:
             name = error.filename or self.path
             raise DataError(f"{name}: no such file; write it with 'adios extract'.") from error
-        except (OSError, EOFError, ValueError, KeyError, StopIteration) as error:  # pyarrow's errors are among these
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            KeyError,
+            TypeError,
+            StopIteration,
+        ) as error:  # pyarrow's errors are among these
             detail = " ".join(str(error).split())
             raise DataError(f"{self.path}: not a feature file of 'adios extract' ({detail}).") from error
 
@@ -247,7 +256,7 @@ class ParquetFeatureFile(FeatureFile):
             return parquet.read_row_group(inner, columns=[name], use_threads=False).column(name)
 
 
-class NpyFeatureFile(FeatureFile):
+class ArrayFeatureFile(FeatureFile):
     """The array stays on the disk and is mapped; its ids are in the text file beside it."""
 
     def _open(self) -> list[int]:
@@ -270,8 +279,31 @@ class NpyFeatureFile(FeatureFile):
     def _read_ids(self, group: int) -> list[str]:
         return _lines(paths_file(self.path), self._offsets, group)
 
+    @abstractmethod
     def _array(self) -> NDArray[Any]:
-        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+        """Map the features (n, D)."""
+
+
+class NpyFeatureFile(ArrayFeatureFile):
+    """NumPy's format."""
+
+    def _array(self) -> NDArray[Any]:
+        return np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False))
+
+
+class SafetensorsFeatureFile(ArrayFeatureFile):
+    """The tensor ``features``, float32."""
+
+    def _array(self) -> NDArray[Any]:
+        with self.path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > _MOST_HEADER_BYTES:
+                raise ValueError("its first bytes are no header of safetensors")
+            facts = json.loads(file.read(length))["features"]
+        if facts["dtype"] != "F32":
+            raise ValueError(f"features of type {facts['dtype']}")
+        shape = tuple(facts["shape"])
+        return np.memmap(self.path, "<f4", mode="r", offset=8 + length + facts["data_offsets"][0], shape=shape)
 
 
 class CsvFeatureFile(FeatureFile):
@@ -295,6 +327,14 @@ class CsvFeatureFile(FeatureFile):
 
     def _read_rows(self, group: int) -> list[list[str]]:
         return list(csv.reader(_lines(self.path, self._offsets, group)))
+
+
+_KINDS: dict[str, type[FeatureFile]] = {
+    ".parquet": ParquetFeatureFile,
+    ".npy": NpyFeatureFile,
+    ".safetensors": SafetensorsFeatureFile,
+    ".csv": CsvFeatureFile,
+}
 
 
 def _sizes(rows: int) -> list[int]:

@@ -112,7 +112,8 @@ class RayExtractor:
         self.source = os.fspath(source)
         self.name = locate(self.source)[0].name
         self.actors = actors
-        self.settings = settings
+        self._settings = settings
+        self.precision = settings.get("precision", "fp32")
         self.failures: list[Failure] = []
 
     def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
@@ -133,18 +134,19 @@ class RayExtractor:
                             raise ImageError(id, reason)
                         self.failures.append(Failure(id, reason))
                 good = [i for i, reason in enumerate(reasons) if reason is None]
-                yield [ids[i] for i in good], _feature_rows(table)[good]
+                if good:
+                    yield [ids[i] for i in good], _feature_rows(table)[good]
 
     def _tables(self, ray: Any, refs: Source | list[ImageRef]) -> Iterator[pa.Table]:
         """Tables of path, feature, reason and mistake, in order."""
         resources = ray.cluster_resources()
-        gpus = 0.0 if self.settings.get("device") == "cpu" else resources.get("GPU", 0.0)
+        gpus = 0.0 if self._settings.get("device") == "cpu" else resources.get("GPU", 0.0)
         cpus = int(resources.get("CPU", 1))
         actors = self.actors if self.actors != "auto" else int(gpus) or max(1, cpus // _CPUS_AN_ACTOR)
-        threads = self.settings.get("num_workers", "auto")
+        threads = self._settings.get("num_workers", "auto")
         if threads == "auto":
             threads = max(1, min(_CPUS_AN_ACTOR, cpus // actors))
-        size = _piece(len(refs), actors, self.settings.get("batch_size", "auto"), on_gpu=bool(gpus))
+        size = _piece(len(refs), actors, self._settings.get("batch_size", "auto"), on_gpu=bool(gpus))
         starts = range(0, len(refs), size)
         pieces = ray.data.from_items(
             [{"start": start, "stop": min(start + size, len(refs))} for start in starts],
@@ -157,7 +159,7 @@ class RayExtractor:
             _PieceActor,
             batch_size=1,
             batch_format="pyarrow",
-            fn_constructor_args=(refs, str(Path.cwd()), self.source, {**self.settings, "num_workers": threads}),
+            fn_constructor_args=(refs, str(Path.cwd()), self.source, {**self._settings, "num_workers": threads}),
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(starts))),
             num_cpus=max(1, int(threads)),
             num_gpus=min(1.0, gpus / actors),

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from adios_zoo import feature_file
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.feature_file import open_features
 from adios_zoo.writers import Features, open_writer
 
-SUFFIXES = [".parquet", ".npy", ".csv"]
+SUFFIXES = [".parquet", ".npy", ".safetensors", ".csv"]
 IDS = ["a,b.jpg", 'q"uote.jpg', "ü/中.png", *(f"c/{i}.jpg" for i in range(20))]
 
 
@@ -29,6 +30,10 @@ def rows(count: int = len(IDS), dim: int = 3) -> Features:
 
 def write(path: Path, ids: list[str] = IDS, features: Features | None = None, model: str = "m") -> Path:
     features = rows(len(ids)) if features is None else features
+    if path.suffix == ".safetensors":
+        save_file({"features": features}, path)
+        path.with_name(f"{path.name}.paths.txt").write_text("".join(f"{id}\n" for id in ids))
+        return path
     with open_writer(path, {"adios.model": model, "adios.card": model}) as writer:
         for start in range(0, len(ids), 5):
             writer.write(ids[start : start + 5], features[start : start + 5])
@@ -97,6 +102,9 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         (tmp_path / f"bad{suffix}").write_bytes(b"nonsense")
         with pytest.raises(DataError, match="not a feature file of 'adios extract'"):
             open_features(tmp_path / f"bad{suffix}")
+    save_file({"features": np.zeros((2, 3), np.float64)}, tmp_path / "f.safetensors")
+    with pytest.raises(DataError, match="features of type F64"):
+        open_features(tmp_path / "f.safetensors")
     path = write(tmp_path / "f.npy")
     path.with_name("f.npy.paths.txt").write_text("one\n")
     with pytest.raises(DataError, match="1 paths do not match"):
