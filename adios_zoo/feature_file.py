@@ -30,7 +30,7 @@ _MOST_HEADER_BYTES = 1 << 20  # of safetensors
 
 
 def open_features(path: PathLike, *, cache_bytes: int = 256 << 20) -> FeatureFile:
-    """Open what ``adios extract`` wrote: a file (.parquet, .npy, .safetensors, .csv), or a folder or glob of .parquet files.
+    """Open what ``adios extract`` wrote: a file (parquet, npy, safetensors, csv), or a folder or glob of .parquet.
 
     ``cache_bytes`` bounds the groups that :meth:`FeatureFile.take` keeps; the last one read is always kept.
 

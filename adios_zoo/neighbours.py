@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adios_zoo.errors import ConfigError, DataError, UnknownModelError
 from adios_zoo.extract import Failure
@@ -97,8 +98,8 @@ def nearest(
     from sklearn.neighbors import NearestNeighbors
 
     own = own or [None] * len(queries)
-    best_rows = np.empty((len(queries), 0), np.int64)
-    best = np.empty((len(queries), 0), np.float64)
+    best_rows: NDArray[np.int64] = np.empty((len(queries), 0), np.int64)
+    best: NDArray[np.float64] = np.empty((len(queries), 0), np.float64)
     start = 0
     for group in groups:
         whole = np.flatnonzero(np.isfinite(group).all(axis=1))
@@ -111,7 +112,7 @@ def nearest(
         best_rows = np.hstack([best_rows, whole[rows] + start - len(group)])
         best = np.hstack([best, 1 - distances])
         order = np.lexsort((best_rows, -best), axis=1)[:, : k + 1]
-        best_rows, best = (np.take_along_axis(array, order, 1) for array in (best_rows, best))
+        best_rows, best = np.take_along_axis(best_rows, order, 1), np.take_along_axis(best, order, 1)
     answers = [
         [(row, cosine) for row, cosine in zip(rows, cosines, strict=True) if row != mine]
         for rows, cosines, mine in zip(best_rows.tolist(), best.tolist(), own, strict=True)

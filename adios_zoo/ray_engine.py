@@ -142,10 +142,11 @@ class RayExtractor:
         resources = ray.cluster_resources()
         gpus = 0.0 if self._settings.get("device") == "cpu" else resources.get("GPU", 0.0)
         cpus = int(resources.get("CPU", 1))
-        actors = self.actors if self.actors != "auto" else int(gpus) or max(1, cpus // _CPUS_AN_ACTOR)
+        largest = int(max(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"]))
+        actors = int(gpus) or max(1, cpus // _CPUS_AN_ACTOR) if self.actors == "auto" else int(self.actors)
         threads = self._settings.get("num_workers", "auto")
         if threads == "auto":
-            threads = max(1, min(_CPUS_AN_ACTOR, cpus // actors))
+            threads = max(1, min(_CPUS_AN_ACTOR, largest, cpus // actors))
         size = _piece(len(refs), actors, self._settings.get("batch_size", "auto"), on_gpu=bool(gpus))
         starts = range(0, len(refs), size)
         pieces = ray.data.from_items(
@@ -161,7 +162,7 @@ class RayExtractor:
             batch_format="pyarrow",
             fn_constructor_args=(refs, str(Path.cwd()), self.source, {**self._settings, "num_workers": threads}),
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(starts))),
-            num_cpus=max(1, int(threads)),
+            num_cpus=max(1, min(int(threads), largest)),  # Ray would wait for ever for a larger machine
             num_gpus=min(1.0, gpus / actors),
             runtime_env={"env_vars": environment} if environment else None,
         )
@@ -235,13 +236,13 @@ def _feature_rows(table: pa.Table) -> Features:
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(table), -1)
 
 
-def _values(column: pa.ChunkedArray) -> Iterable[Any]:
+def _values(column: pa.ChunkedArray) -> Iterator[Any]:
     """The images of a column: strings, bytes or pixels."""
     import pyarrow as pa
 
     if isinstance(column.type, pa.ExtensionType):  # Ray's tensors
         return (image for chunk in column.chunks for image in chunk.to_numpy(zero_copy_only=False))
-    return column.to_pylist()
+    return iter(column.to_pylist())
 
 
 def _ref(number: int, value: Any) -> ImageRef:
