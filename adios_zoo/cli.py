@@ -65,16 +65,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print the card as JSON")
 
     sub = command("extract", _extract, "Write the features of images to a file.")
-    _add_images(sub, output="features.parquet, .npy or .csv")
+    _add_images(sub, output="features.parquet, .npy, .safetensors or .csv")
     _add_model(sub)
     sub.add_argument("--backend", default="torch", help="torch (default), or onnx for a folder of `adios export`")
     sub.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
-    sub.add_argument("--precision", default="fp32", help="fp32 (default), bf16 or fp16")
+    sub.add_argument("--precision", default="fp32", help="fp32 (default), bf16 or fp16; with onnx fp16 or int8")
     sub.add_argument("--batch-size", type=_count_or_auto, default="auto", help="images a batch; default: auto")
     sub.add_argument("--workers", type=_count_or_auto, default="auto", help="decoding threads; default: auto")
     sub.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: on the actors of a Ray cluster")
     sub.add_argument("--actors", type=_count_or_auto, default="auto", help="of ray; default: one a GPU or four cores")
     sub.add_argument("--skip-bad", action="store_true", help="exit 0 even if some images could not be read")
+    sub.add_argument("--resume", action="store_true", help="go on with the unfinished run of this output, if any")
+    sub.add_argument("--shard", metavar="i/n", help="only the i-th, from 0, of n equal parts of the images")
     _add_quiet(sub)
 
     sub = command("neighbours", _neighbours, "Find what is most like an image in a feature file.")
@@ -129,6 +131,20 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("export", _export, "Write ONNX files of a model, compared with torch.")
     sub.add_argument("model", help=MODEL)
     sub.add_argument("-o", "--output", type=Path, required=True, help="model folder; made if absent")
+
+    bench = commands.add_parser("bench", help="Measure this machine's speed, against the plain way.")
+    benches = bench.add_subparsers(title="what", required=True, metavar="WHAT")
+    sub = benches.add_parser("extract", parents=[common], help="features of photographs, in every way there is here")
+    sub.set_defaults(run=_bench_extract)
+    sub.add_argument("images", nargs="+", help="photographs: files, folders, glob patterns, or .txt lists of paths")
+    _add_model(sub)
+    sub.add_argument("--images-a-round", type=int, metavar="N", help="default: all once, or 24 large ones")
+    sub.add_argument("--rounds", type=int, default=3, help="turns of each way, whose median counts; default: 3")
+    sub.add_argument("--megapixels", type=float, help="enlarge the photographs to so many first, in a temporary folder")
+    sub.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
+    sub.add_argument("--startup", action="store_true", help="measure process start to first feature instead")
+    sub.add_argument("--json", type=Path, help="write the figures to this file")
+    _add_quiet(sub)
 
     sub = command("verify", _verify, "Prove that a model is what its card says, in every backend present.")
     sub.add_argument("model", help=MODEL)
@@ -211,7 +227,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from adios_zoo.extract import Engine, FeatureExtractor, extract_to_file
+    from adios_zoo.extract import Engine, FeatureExtractor
+    from adios_zoo.extract_file import extract_to_file
 
     settings = {
         "backend": options.backend,
@@ -232,6 +249,8 @@ def _extract(options: argparse.Namespace) -> int:
         extractor=extractor,
         progress=not options.quiet,
         skip_bad=options.skip_bad,
+        resume=options.resume,
+        shard=options.shard,
     )
     print(f"{options.output}: {report.rows} images, {report.dim} features each")
     return report.exit_code
@@ -323,6 +342,36 @@ def _export(options: argparse.Namespace) -> int:
 
     for name, difference in export(options.model, options.output).items():
         print(f"{options.output / ONNX_FOLDER / name}.onnx: largest difference from torch {difference:.1e}")
+    return 0
+
+
+def _bench_extract(options: argparse.Namespace) -> int:
+    import dataclasses
+
+    from adios_zoo.export import bench
+    from adios_zoo.files import write_text
+
+    if options.startup:
+        from adios_zoo.find import find_images
+
+        seconds = bench.startup(options.model, str(find_images(_images(options))[0]), rounds=options.rounds)
+        for backend, value in seconds.items():
+            print(f"{backend}: {value:.2f} s from process start to the first feature")
+        figures: object = seconds
+    else:
+        rows = bench.bench_extract(
+            options.model,
+            _images(options),
+            count=options.images_a_round,
+            rounds=options.rounds,
+            megapixels=options.megapixels,
+            device=options.device,
+            progress=(lambda text: None) if options.quiet else (lambda text: print(text, file=sys.stderr)),
+        )
+        print(bench.report(rows))
+        figures = [dataclasses.asdict(row) for row in rows]
+    if options.json:
+        write_text(options.json, json.dumps(figures, indent=2) + "\n")
     return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_MOST_LANES = 8
+
 
 def usable_cpus() -> int:
     """Return how many cores this process may use: its affinity, cut by a cgroup's quota."""
@@ -14,6 +16,14 @@ def usable_cpus() -> int:
         cores = os.cpu_count() or 1
     quota = _cgroup_quota()
     return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def usable_lanes() -> int:
+    """Return how many batches to encode at once on a CPU, which share its cores.
+
+    Cores that have a batch of their own do not wait for each other; but every batch takes memory.
+    """
+    return min(usable_cpus(), _MOST_LANES)
 
 
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:

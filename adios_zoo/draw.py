@@ -20,10 +20,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError
-from adios_zoo.extract import Failure
 from adios_zoo.files import replacing
 from adios_zoo.find import PathLike, find_images
 from adios_zoo.images import ImageError, read_image
+from adios_zoo.journal import Failure
 from adios_zoo.page import FAINT, HEADING, MARGIN, TITLE, Page
 from adios_zoo.preprocess import crop_start, resized_size
 

@@ -40,5 +40,9 @@ class DataError(AdiosError):
     """Images or features could not be read or written."""
 
 
+class DiskFullError(DataError):
+    """There is no room for what is to be written."""
+
+
 class BackendError(AdiosError):
     """A device, precision or inference backend is not available here."""

@@ -1,99 +1,102 @@
-"""An encoder over any images: decode ahead in threads, encode in batches, hand out rows that never shift.
+"""An encoder over any images: decoding and encoding at once, in threads, and rows that never shift.
 
 An image that cannot be read takes no part in a batch: the good ones fill it, so that their features are the
-same whether or not broken files lie among them.
+same whether or not broken files lie among them.  Batches depend on the images alone, never on timing.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
-from adios_zoo.cores import usable_cpus
+from adios_zoo.cores import usable_cpus, usable_lanes
+from adios_zoo.decoding import read_pixels
 from adios_zoo.errors import BackendError, ConfigError, DataError
-from adios_zoo.files import replacing
 from adios_zoo.images import ImageError, ImageRef, Images, open_images
+from adios_zoo.in_order import chunks, in_order, threads
+from adios_zoo.journal import Failure
+from adios_zoo.model_card import Card
+from adios_zoo.preprocess import Pixels
 from adios_zoo.registry import DEFAULT_MODEL
-from adios_zoo.writers import Features, csv_lines, open_writer
+from adios_zoo.writers import Features
 
 if TYPE_CHECKING:
     from torch import nn
 
 _MOST_AUTO_WORKERS = 16
-
-
-class Failure(NamedTuple):
-    """An image that could not be read, and the sentence that says why."""
-
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ExtractionReport:
-    """What a run wrote: ``rows`` features of ``dim`` numbers in ``seconds``, and what it had to leave out."""
-
-    rows: int
-    dim: int
-    failures: tuple[Failure, ...]
-    seconds: float
-    skip_bad: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """1 when an image failed and that was not allowed, else 0."""
-        return 1 if self.failures and not self.skip_bad else 0
+_CHUNK = 8  # images that a thread decodes at a time: each hand-over costs
 
 
 class Backend(Protocol):
-    """An encoder as the extractor drives it; ``torch_backend.py`` and ``runtime.py`` have one each."""
+    """An encoder as the extractor drives it; ``torch_backend.py`` and ``runtime.py`` have one each.
+
+    Attributes:
+        name: of the model.
+        source: what it was loaded by.
+        card: facts of the model, its preprocessing among them.
+        auto_batch: a good batch size.
+        lanes: how many batches it takes at once.
+        weights: SHA-256 of what the features depend on.
+    """
 
     name: str
     source: str
+    card: Card
     auto_batch: int
+    lanes: int
 
-    def transform(self, image: Image.Image) -> Any:
-        """One input of the encoder."""
+    @property
+    def weights(self) -> str:
+        """See above."""
 
-    def encode(self, inputs: list[Any]) -> Features:
-        """Features (n, D), float32, of n inputs."""
+    def encode(self, pixels: Pixels) -> Features:
+        """Features (B, D), float32, of resized and cropped images (B, S, S, 3) uint8."""
 
 
 class Engine(Protocol):
-    """What gives the rows of a feature file: a FeatureExtractor, or what stands in for one."""
+    """What gives the rows of a feature file: a FeatureExtractor, or what stands in for one.
+
+    Attributes:
+        name: of the model.
+        source: what it was loaded by.
+        precision: of the encoder.
+        failures: of the run so far.
+    """
 
     name: str
     source: str
+    precision: str
     failures: list[Failure]
 
-    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]: ...
+    def settings(self) -> dict[str, str]:
+        """What a row depends on besides its image, by name."""
+
+    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
+        """Yield (ids, features); at that moment ``failures`` has the images left out up to the batch's last."""
 
 
 class FeatureExtractor:
     """Turns images into pooled features with one encoder.
 
     ``source`` is what ``load_model`` takes, or (torch backend) a loaded model, which is moved to the device and
-    set to eval mode.
+    set to eval mode.  Images are resized and cropped as the model's card says; see :mod:`adios_zoo.decoding`.
 
     - ``backend``: "torch", or "onnx": ONNX Runtime on a folder that ``adios export`` wrote, without torch.
     - ``device``: "auto" (cuda, else mps, else cpu; with onnx the CPU) or a torch device name; with onnx a
       provider's name.
-    - ``precision``: "fp32"; "bf16" and "fp16" by autocast, where the device has them.  Features are float32.
-    - ``batch_size``: images a forward pass; "auto" is 256 on cuda, 64 on mps, 32 on the CPU, 8 with onnx.
-    - ``num_workers``: decoding threads; 0 decodes between the batches; "auto" is one for each usable core.
+    - ``precision``: "fp32"; with torch "bf16" and "fp16" by autocast, where the device has them; with onnx "fp16"
+      and "int8", which have files of their own (``adios export --precision``).  Features are float32.
+    - ``batch_size``: images a forward pass; "auto" is 256 on cuda, 64 on mps, 32 on the CPU; with onnx 8 on the
+      CPU, else 64.
+    - ``num_workers``: decoding threads; 0 does everything in turn, in the caller's thread; "auto" is one for each
+      usable core.
 
     After a run ``failures`` lists the images that it left out, in order.
 
@@ -115,7 +118,7 @@ class FeatureExtractor:
         _count("batch_size", batch_size, 1, least=1)  # a mistake should not wait for the model
         self.backend = _backend(backend, source, device, precision)
         self.batch_size = _count("batch_size", batch_size, self.backend.auto_batch, least=1)
-        self.precision = precision
+        self.backend_name, self.precision = backend, precision
         self.failures: list[Failure] = []
         self.name, self.source = self.backend.name, self.backend.source
 
@@ -130,7 +133,7 @@ class FeatureExtractor:
         """
         batches = [features for _, features in self.stream(images, skip_bad=skip_bad)]
         if not batches:
-            raise _all_failed(self.failures)
+            raise all_failed(self.failures)
         return np.concatenate(batches)
 
     def stream(self, images: Images, *, skip_bad: bool = False) -> Iterator[tuple[list[str], Features]]:
@@ -153,42 +156,82 @@ class FeatureExtractor:
     @cached_property
     def dim(self) -> int:
         """Numbers D of a feature."""
-        return int(self.backend.encode([self.backend.transform(Image.new("RGB", (256, 256)))]).shape[1])
+        size = self.backend.card.input_size
+        return int(self.backend.encode(np.zeros((1, size, size, 3), np.uint8)).shape[1])
+
+    def settings(self) -> dict[str, str]:
+        """Return what a row depends on besides its image, by name."""
+        return {
+            "model": self.name,
+            "weights": self.backend.weights,
+            "backend": self.backend_name,
+            "precision": self.precision,
+            "batch size": str(self.batch_size),
+        }
 
     def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
+        """Yield (ids, features); at that moment ``failures`` has the images left out up to the batch's last."""
         self.failures = []
-        ids: list[str] = []
-        inputs: list[Any] = []
-        ahead = 2 * self.batch_size  # one batch is decoded while the other is encoded
-        for ref, result in _in_order(self._prepare, refs, self.num_workers, ahead):
-            if isinstance(result, ImageError):
-                if not skip_bad:
-                    raise result
-                self.failures.append(Failure(ref.id, result.reason))
-                continue
-            ids.append(ref.id)
-            inputs.append(result)
-            if len(ids) == self.batch_size:
-                yield ids, self._encode(inputs)
-                ids, inputs = [], []
-        if ids:
-            yield ids, self._encode(inputs)
+        with ExitStack() as stack:
+            decoding = stack.enter_context(threads(self.num_workers, "decode"))
+            encoding = stack.enter_context(threads(self.backend.lanes if self.num_workers else 0, "encode"))
+            batches = self._batches(refs, skip_bad, decoding)
+            ahead = self.backend.lanes + 1  # one waits while the others are encoded
+            for batch, features in in_order(encoding, self._encode, batches, ahead):
+                self.failures += batch.failures
+                if batch.ids:
+                    yield batch.ids, features
 
-    def _encode(self, inputs: list[Any]) -> Features:
-        features = self.backend.encode(inputs)
+    def _batches(self, refs: Iterable[ImageRef], skip_bad: bool, decoding: Executor) -> Iterator[_Batch]:
+        batch = _Batch()
+        workers = max(1, self.num_workers)
+        chunk = max(1, min(_CHUNK, self.batch_size // workers))
+        ahead = max(2 * workers, -(-self.batch_size // chunk))  # in chunks: no thread is idle, and a batch is ready
+        for chunk_refs, results in in_order(decoding, self._prepare, chunks(refs, chunk), ahead):
+            for ref, result in zip(chunk_refs, results, strict=True):
+                if isinstance(result, ImageError):
+                    if not skip_bad:
+                        raise result
+                    batch.failures.append(Failure(ref.id, result.reason))
+                    continue
+                batch.ids.append(ref.id)
+                batch.pixels.append(result)
+                if len(batch.ids) == self.batch_size:
+                    yield batch
+                    batch = _Batch()
+        if batch.ids or batch.failures:
+            yield batch
+
+    def _encode(self, batch: _Batch) -> Features:
+        if not batch.ids:
+            return np.empty((0, 0), np.float32)
+        pixels, batch.pixels = np.stack(batch.pixels), []
+        features = self.backend.encode(pixels)
         if not bool(np.isfinite(features).all()):
             raise BackendError(
                 f"{self.name} gave features that are not finite in {self.precision}; use precision 'fp32'."
             )
         return features
 
-    def _prepare(self, ref: ImageRef) -> Any:
+    def _prepare(self, refs: Sequence[ImageRef]) -> list[Pixels | ImageError]:
+        return [self._read(ref) for ref in refs]
+
+    def _read(self, ref: ImageRef) -> Pixels | ImageError:
         try:
-            return self.backend.transform(ref.read())
+            return read_pixels(ref, self.backend.card)
         except ImageError as error:
             return error
         except Exception as error:  # a picture of odd proportions must not end a long run
-            return ImageError(ref.id, f"cannot be made an input of the model: {error or type(error).__name__}")
+            return ImageError(ref.id, f"cannot be made an input of the model: {str(error) or type(error).__name__}")
+
+
+@dataclass
+class _Batch:
+    """Images that are encoded together, and those before its last that cannot be."""
+
+    ids: list[str] = field(default_factory=list)
+    pixels: list[Pixels] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
 
 def _backend(name: str, source: str | os.PathLike[str] | nn.Module, device: str, precision: str) -> Backend:
@@ -200,78 +243,10 @@ def _backend(name: str, source: str | os.PathLike[str] | nn.Module, device: str,
         raise BackendError(f"backend {name!r} is unknown; use 'torch' or 'onnx'.")
     if not isinstance(source, str | os.PathLike):
         raise BackendError("the onnx backend takes the folder of a model, not a loaded one.")
-    if precision != "fp32":
-        raise BackendError(f"the onnx backend has no precision {precision!r}; use 'fp32'.")
     from adios_zoo.runtime import OnnxEncoder
 
-    return OnnxEncoder(source, provider="cpu" if device == "auto" else device)
-
-
-def extract_to_file(
-    source_images: Images,
-    output: Path,
-    *,
-    extractor: Engine,
-    progress: bool = True,
-    skip_bad: bool = False,
-) -> ExtractionReport:
-    """Write features to ``output`` (.parquet, .npy or .csv), one row for each image that can be read.
-
-    Each one that cannot is named on stderr and in ``<output>.failed.csv`` (path, reason); when all could be
-    read there is no such file.  ``skip_bad`` changes only the report's ``exit_code``.  ``progress`` shows a
-    bar with images/s on stderr.
-
-    Raises DataError, and leaves ``output`` as it was, when no image can be read or the file not be written;
-    ConfigError for another suffix.
-    """
-    start = time.perf_counter()
-    refs = open_images(source_images)
-    total = len(refs) if isinstance(refs, Sized) else None
-    # In a log each refresh is a line of its own, so a few must do.
-    often = 0.1 if sys.stderr.isatty() else 10.0
-    metadata = {"adios.model": extractor.source, "adios.card": extractor.name}
-    told = 0
-    with (
-        open_writer(output, metadata) as writer,
-        tqdm(total=total, unit=" images", disable=not progress, mininterval=often) as bar,
-    ):
-        for ids, features in extractor._run(refs, True):
-            writer.write(ids, features)
-            told = _tell(extractor.failures, told, bar)
-            bar.update(writer.rows + told - bar.n)
-        told = _tell(extractor.failures, told, bar)
-        bar.update(writer.rows + told - bar.n)
-        if not writer.rows:
-            _write_failures(output.with_name(f"{output.name}.failed.csv"), extractor.failures)
-            raise _all_failed(extractor.failures)
-    _write_failures(output.with_name(f"{output.name}.failed.csv"), extractor.failures)
-    seconds = time.perf_counter() - start
-    return ExtractionReport(writer.rows, writer.dim, tuple(extractor.failures), seconds, skip_bad)
-
-
-def _in_order(
-    work: Callable[[ImageRef], Any], refs: Iterable[ImageRef], workers: int, ahead: int
-) -> Iterator[tuple[ImageRef, Any]]:
-    """Yield (ref, work(ref)) in the order of ``refs``, with at most ``ahead`` results computed beforehand.
-
-    Threads serve: Pillow and torch let go of the interpreter lock while they decode and resize.
-    """
-    if workers == 0:
-        for ref in refs:
-            yield ref, work(ref)
-        return
-    remaining = iter(refs)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="adios-decode")
-    pending: deque[tuple[ImageRef, Future[Any]]] = deque()
-    try:
-        pending.extend((ref, pool.submit(work, ref)) for ref in islice(remaining, ahead))
-        while pending:
-            ref, future = pending.popleft()
-            result = future.result()
-            pending.extend((later, pool.submit(work, later)) for later in islice(remaining, 1))
-            yield ref, result
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    provider = "cpu" if device == "auto" else device
+    return OnnxEncoder(source, precision=precision, provider=provider, lanes=usable_lanes() if provider == "cpu" else 1)
 
 
 def _count(name: str, value: int | str, auto: int, *, least: int) -> int:
@@ -286,21 +261,13 @@ def _count(name: str, value: int | str, auto: int, *, least: int) -> int:
     return number
 
 
-def _tell(failures: list[Failure], told: int, bar: tqdm[Any]) -> int:
-    for failure in failures[told:]:
-        bar.write(f"{failure.id}: {failure.reason}", file=sys.stderr)
-    return len(failures)
+def metadata_of(engine: Engine) -> dict[str, str]:
+    """Say which model made a feature file, for its metadata."""
+    return {"adios.model": engine.source, "adios.card": engine.name, "adios.precision": engine.precision}
 
 
-def _write_failures(path: Path, failures: list[Failure]) -> None:
-    if not failures:
-        path.unlink(missing_ok=True)
-        return
-    with replacing(path) as file:
-        file.write(csv_lines([["path", "reason"], *failures]))
-
-
-def _all_failed(failures: list[Failure]) -> DataError:
+def all_failed(failures: list[Failure]) -> DataError:
+    """Say that no image could be read, and why the first could not."""
     if not failures:
         return DataError("no images were given: pass at least one path, PIL image or array.")
     first = failures[0]

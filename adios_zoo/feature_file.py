@@ -63,7 +63,7 @@ class FeatureFile(ABC):
     Attributes:
         path: what was opened.
         dim: numbers D of a feature.
-        metadata: what the writer kept of the model: ``adios.model``, ``adios.card``; parquet alone has it.
+        metadata: what the writer kept of the model: ``adios.model``, ``adios.card``, ``adios.precision``; parquet alone has it.
     """
 
     def __init__(self, path: Path, cache_bytes: int) -> None:
@@ -220,7 +220,9 @@ class ParquetFeatureFile(FeatureFile):
                 if key.startswith(b"adios.")
             }
             if i and metadata != self.metadata:
-                raise ValueError(f"{file.name} and {self._files[0].name} are features of different models")
+                raise ValueError(
+                    f"{file.name} and {self._files[0].name} were made by different models, or in different precisions"
+                )
             self.metadata = metadata
             for group in range(footer.num_row_groups):
                 self._where.append((i, group))

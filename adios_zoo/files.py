@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from adios_zoo.errors import DataError
+from adios_zoo.errors import DataError, DiskFullError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,8 +66,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            why = "the disk is full; free some space or write elsewhere with -o"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DiskFullError(f"{path}: the disk is full; free some space or write elsewhere with -o.") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             why = f"the folder {path.parent} cannot be written to; write elsewhere with -o"
         else:
             why = f"cannot be written ({error.strerror or error})"

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adios_zoo.errors import ConfigError, DataError, UnknownModelError
-from adios_zoo.extract import Failure
 from adios_zoo.feature_file import FeatureFile, open_features
 from adios_zoo.images import ImageRef, file_ref, open_images
+from adios_zoo.journal import Failure
 from adios_zoo.writers import Features
 
 _SAME_MODEL = 0.95  # cosine of two features of one image: other precisions stay above, other weights do not

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ import numpy as np
 
 from adios_zoo import errors
 from adios_zoo.errors import AdiosError, BackendError, ConfigError, DataError
-from adios_zoo.extract import Failure, FeatureExtractor
+from adios_zoo.extract import FeatureExtractor, metadata_of
 from adios_zoo.fetch import locate
 from adios_zoo.images import ImageError, ImageRef, encoded_ref, file_ref, pixels_ref
+from adios_zoo.journal import Failure
 from adios_zoo.registry import DEFAULT_MODEL
 from adios_zoo.sources import Source
 from adios_zoo.writers import Features
@@ -85,6 +87,7 @@ class FeatureActor:
         if not pa.types.is_string(batch.schema.field(self.column).type):
             batch = batch.drop_columns([self.column])
         batch = batch.append_column("feature", _feature_array(features))
+        batch = batch.replace_schema_metadata({**(batch.schema.metadata or {}), **metadata_of(self.extractor)})
         return batch.append_column("reason", pa.array(map(reasons.get, range(len(refs))), pa.string()))
 
 
@@ -110,11 +113,23 @@ class RayExtractor:
         if actors != "auto" and (not isinstance(actors, int) or actors < 1):
             raise ConfigError(f"actors is {actors!r}; give 'auto' or a whole number from 1 up.")
         self.source = os.fspath(source)
-        self.name = locate(self.source)[0].name
+        self._card = locate(self.source)[0]
+        self.name = self._card.name
         self.actors = actors
         self._settings = settings
         self.precision = settings.get("precision", "fp32")
         self.failures: list[Failure] = []
+
+    def settings(self) -> dict[str, str]:
+        """What a row depends on besides its image, by name."""
+        return {
+            "engine": "ray",
+            "model": self.name,
+            "weights": sha256(repr(sorted(self._card.files.items())).encode()).hexdigest(),
+            "backend": str(self._settings.get("backend", "torch")),
+            "precision": self.precision,
+            "batch size": str(self._settings.get("batch_size", "auto")),
+        }
 
     def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
         """Yield (ids, features (b, D)) in the order of ``refs``; the images left out are in ``failures``."""

@@ -1,6 +1,7 @@
 """The encoder in ONNX Runtime: the same call and the same numbers, with no torch and no timm.
 
-``OnnxEncoder("folder")`` reads the folder's card and ``onnx/encoder.onnx``, which ``adios export`` writes.
+``OnnxEncoder("folder")`` reads the folder's card and ``onnx/encoder.onnx``, which ``adios export`` writes;
+``precision="int8"`` reads ``onnx/encoder_int8.onnx``.  Every precision takes and gives float32.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from adios_zoo.cores import usable_cpus
@@ -20,10 +19,13 @@ from adios_zoo.errors import BackendError, IntegrityError
 from adios_zoo.fetch import locate
 from adios_zoo.images import to_rgb
 from adios_zoo.model_card import Card, check_facts
-from adios_zoo.preprocess import crop_start, resized_size
+from adios_zoo.preprocess import Floats, Pixels, crop, normalise
 from adios_zoo.writers import Features
 
-FILE = "onnx/encoder.onnx"
+# Name -> the file that has it.
+PRECISIONS = {
+    name: f"onnx/encoder{suffix}.onnx" for name, suffix in (("fp32", ""), ("fp16", "_fp16"), ("int8", "_int8"))
+}
 
 # Name -> ONNX Runtime's name, and where the provider comes from.
 PROVIDERS = {
@@ -44,9 +46,11 @@ class OnnxEncoder:
 
     Args:
         source: a model folder with ONNX files, ``local-dir:PATH``, or a name whose folder has them.
+        precision: ``fp32``, ``fp16`` or ``int8``.
         provider: ``cpu``, ``cuda``, ``tensorrt``, ``openvino``, ``coreml`` or ``directml``.
         fallback: take the CPU, with a warning, where the provider is not to be had.
-        threads: of one forward pass on the CPU; ``None`` is one for each core that this process may use.
+        lanes: how many calls are going to run at once, in threads; on the CPU they share its cores.
+        threads: of one forward pass on the CPU; ``None`` is one for each core that this process may use, over lanes.
 
     Raises:
         BackendError: ONNX Runtime, the ONNX file or the provider is missing; the message says what to do.
@@ -57,54 +61,67 @@ class OnnxEncoder:
         self,
         source: str | os.PathLike[str],
         *,
+        precision: str = "fp32",
         provider: str = "cpu",
         fallback: bool = False,
+        lanes: int = 1,
         threads: int | None = None,
     ) -> None:
+        if precision not in PRECISIONS:
+            choice = ", ".join(map(repr, PRECISIONS))
+            raise BackendError(f"the onnx backend has no precision {precision!r}; use one of {choice}.")
         self.card, folder = locate(os.fspath(source))
         self.name, self.source = self.card.name, os.fspath(source)
-        self.auto_batch = 8  # larger ones are no faster on a CPU and their memory is kept
-        self.session = make_session(
-            str(_graph(self.card, folder, self.source)), provider, fallback, threads or usable_cpus()
-        )
+        graph = _graph(self.card, folder, self.source, precision)
+        self.weights = self.card.files[PRECISIONS[precision]].sha256
+        self.lanes = lanes
+        self.session = make_session(str(graph), provider, fallback, threads or max(1, usable_cpus() // lanes))
         self.provider = provider if PROVIDERS[provider][0] in self.session.get_providers() else "cpu"
+        # On a CPU larger batches are no faster, and their memory is kept.
+        self.auto_batch = 8 if self.provider == "cpu" else 64
+        # Where the inputs are copied to by us, since ONNX Runtime would do it with a wait for each.
+        self._memory = "cuda" if self.provider in ("cuda", "tensorrt") else None
 
     @property
     def device(self) -> str:
         """The provider that runs the graph."""
         return self.provider
 
-    def __call__(self, pixel_values: NDArray[np.float32]) -> Features:
+    def __call__(self, pixel_values: Floats) -> Features:
         """Features (B, D) of normalised images (B, 3, S, S)."""
-        return cast("Features", self.session.run(["features"], {"pixel_values": pixel_values})[0])
+        if self._memory is None:
+            return cast("Features", self.session.run(["features"], {"pixel_values": pixel_values})[0])
+        return self._bound(pixel_values, self._memory)
 
-    def encode(self, inputs: list[NDArray[np.float32]]) -> Features:
-        """Features (n, D) of n transformed images."""
-        return self(np.stack(inputs))
+    def encode(self, pixels: Pixels) -> Features:
+        """Features (B, D) of resized and cropped images (B, S, S, 3)."""
+        return self(normalise(self.card, pixels))
 
-    def transform(self, image: Image.Image) -> NDArray[np.float32]:
+    def transform(self, image: Image.Image) -> Floats:
         """A PIL image of any mode and size as a normalised array (3, S, S)."""
-        card = self.card
-        image = to_rgb(image)
-        size = resized_size(card, *image.size)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling[card.interpolation.upper()])
-        left, top = (crop_start(card, side) for side in size)
-        image = image.crop((left, top, left + card.input_size, top + card.input_size))
-        pixels = np.asarray(image, np.float32).transpose(2, 0, 1) / np.float32(255)
-        mean, std = (np.array(v, np.float32)[:, None, None] for v in (card.mean, card.std))
-        return np.ascontiguousarray((pixels - mean) / std)
+        return normalise(self.card, crop(self.card, to_rgb(image))[None])[0]
+
+    def _bound(self, pixel_values: Floats, memory: str) -> Features:
+        from onnxruntime import OrtValue
+
+        binding = self.session.io_binding()
+        binding.bind_ortvalue_input("pixel_values", OrtValue.ortvalue_from_numpy(pixel_values, memory, 0))
+        binding.bind_output("features", "cpu")  # the dense map stays where it is
+        self.session.run_with_iobinding(binding)
+        return cast("Features", binding.copy_outputs_to_cpu()[0])
 
 
-def _graph(card: Card, folder: Path, source: str) -> Path:
-    path = folder / FILE
+def _graph(card: Card, folder: Path, source: str, precision: str) -> Path:
+    file = PRECISIONS[precision]
+    path = folder / file
     if not path.is_file():
+        option = "" if precision == "fp32" else f" --precision {precision}"
         raise BackendError(
-            f"{card.name} has no {FILE}; write it with `adios export {source} -o FOLDER` and give that folder."
+            f"{card.name} has no {file}; write it with `adios export {source} -o FOLDER{option}` and give that folder."
         )
-    if FILE not in card.files:  # it may be another model's
+    if file not in card.files:  # it may be another model's
         raise IntegrityError(f"{path} is not a file that its card names; write it anew with `adios export`.")
-    check_facts(path, card.files[FILE])
+    check_facts(path, card.files[file])
     return path
 
 

@@ -1,18 +1,20 @@
-"""The torch encoder as the extractor drives it: a list of inputs in, float32 rows out."""
+"""The torch encoder as the extractor drives it: pixels in, float32 rows out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
+from hashlib import sha256
 from typing import Any, cast
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from adios_zoo.errors import BackendError
 from adios_zoo.model import load_model
+from adios_zoo.model_card import Card
+from adios_zoo.preprocess import Pixels, scale_and_shift
 from adios_zoo.writers import Features
 
 # What autocast really does on each device; asked for anything else it would fall back to float32 in silence.
@@ -40,18 +42,34 @@ class TorchBackend:
         model = source if isinstance(source, nn.Module) else load_model(source)
         # Convolutions are faster so, on CPUs and, with half types, on GPUs.
         self.model: nn.Module = cast("Any", model.eval()).to(self.device, memory_format=torch.channels_last)
-        self.name = str(cast("Any", self.model).card.name)
+        self.lanes = 1  # torch's threads are the whole process's
+        self.card = cast("Card", self.model.card)
+        self.name = self.card.name
         self.source = self.name if isinstance(source, nn.Module) else os.fspath(source)
-        self.transform = cast("Callable[[Image.Image], Tensor]", self.model.transform)
+        self._scale, self._shift = (
+            torch.from_numpy(v)[:, None, None].to(self.device) for v in scale_and_shift(self.card)
+        )
 
-    def encode(self, inputs: list[Tensor]) -> Features:
-        """Features (n, D) of n transformed images."""
-        x = torch.stack(inputs)
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the encoder's parameters and buffers."""
+        encoder = cast("nn.Module", getattr(self.model, "encoder", self.model))
+        digest = sha256()
+        for name, tensor in encoder.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def encode(self, pixels: Pixels) -> Features:
+        """Features (B, D) of resized and cropped images (B, S, S, 3)."""
+        x = torch.from_numpy(pixels)
         if self.device.type == "cuda":
             x = x.pin_memory()
         half = self.dtype is not torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype) if half else nullcontext():
-            x = x.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+            # Bytes travel, a quarter of the numbers; their order is that of channels_last already.
+            x = x.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            x = torch.addcmul(self._shift, x.float(), self._scale)
             return cast("Features", cast("Tensor", self.model(x)).float().cpu().numpy())
 
 

@@ -1,10 +1,13 @@
-"""Feature files: rows of (path, feature) written batch by batch as parquet, npy or csv; ``feature_file.py`` reads them.
+"""Feature files: rows of (path, feature) written batch by batch as parquet, npy, safetensors or csv.
 
-============  ==============================================================================================
-``.parquet``  columns ``path`` (string) and ``feature`` (fixed-size list of float32); metadata in the schema
-``.npy``      one float32 array (n, D); the paths, one a line, in ``<name>.npy.paths.txt``
-``.csv``      columns ``path``, ``f0`` ... ``f<D-1>``; nine digits, which give back the same float32
-============  ==============================================================================================
+:mod:`adios_zoo.feature_file` reads them.
+
+================  ==========================================================================================
+``.parquet``      columns ``path`` (string) and ``feature`` (fixed-size list of float32); metadata in the schema
+``.npy``          one float32 array (n, D); the paths, one a line, in ``<name>.npy.paths.txt``
+``.safetensors``  the same as the tensor ``features``; the paths in ``<name>.safetensors.paths.txt``
+``.csv``          columns ``path``, ``f0`` ... ``f<D-1>``; nine digits, which give back the same float32
+================  ==========================================================================================
 
 A file appears under its name only when it is complete: rows go to a hidden temporary file in the same folder,
 which is renamed at the end and removed if anything fails.
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,7 +33,7 @@ from adios_zoo.files import explained, replacing
 Features: TypeAlias = "NDArray[np.float32]"
 
 _ROWS_A_GROUP = 4096  # of parquet: large enough to scan fast, 8 MiB of features at D = 512
-_NPY_HEADER_BYTES = 128  # fixed, so that the number of rows can be filled in at the end
+_HEADER_BYTES = 128  # of arrays: fixed, so that the number of rows can be filled in at the end
 
 
 @contextmanager
@@ -39,13 +43,17 @@ def open_writer(path: Path, metadata: Mapping[str, str] | None = None) -> Iterat
     ``metadata`` (say, the model's name) is kept by parquet alone.  Raises ConfigError for another suffix,
     DataError when the file cannot be written or no row was.
     """
-    kind = _WRITERS.get(path.suffix.lower())
-    if kind is None:
-        raise ConfigError(f"{path}: cannot tell the format; name the output {_SUFFIXES}.")
+    check_suffix(path)
     with ExitStack() as stack:
-        writer = kind(path, metadata or {}, stack)
+        writer = _WRITERS[path.suffix.lower()](path, metadata or {}, stack)
         yield writer
         writer.finish()
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ConfigError for a name whose suffix :func:`open_writer` does not know."""
+    if path.suffix.lower() not in _WRITERS:
+        raise ConfigError(f"{path}: cannot tell the format; name the output {_SUFFIXES}.")
 
 
 class FeatureWriter(ABC):
@@ -107,9 +115,13 @@ class ParquetFeatures(FeatureWriter):
     def _append(self, ids: Sequence[str], rows: Features) -> None:
         import pyarrow as pa
 
-        feature = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), self.dim)
-        columns = [pa.array(ids, pa.string()), feature]
-        self._held.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        # From buffers: pa.array() would import pandas, where that is installed, for most of a second.
+        texts = [id.encode() for id in ids]
+        ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        path = pa.StringArray.from_buffers(len(ids), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
+        values = pa.Array.from_buffers(pa.float32(), rows.size, [None, pa.py_buffer(rows)])
+        feature = pa.FixedSizeListArray.from_arrays(values, self.dim)
+        self._held.append(pa.RecordBatch.from_arrays([path, feature], schema=self._schema))
         if sum(len(batch) for batch in self._held) >= _ROWS_A_GROUP:
             self._flush()
 
@@ -130,22 +142,42 @@ class ParquetFeatures(FeatureWriter):
             self._parquet.close()
 
 
-class NpyFeatures(FeatureWriter):
+class ArrayFeatures(FeatureWriter):
     """An array whose header is written last, over a placeholder, because failures may shrink it."""
 
     def _start(self) -> None:
         self._paths = self._stack.enter_context(replacing(paths_file(self.path)))
-        self._file.write(bytes(_NPY_HEADER_BYTES))
+        self._file.write(bytes(_HEADER_BYTES))
 
     def _append(self, ids: Sequence[str], rows: Features) -> None:
         self._file.write(rows.astype("<f4", copy=False).tobytes())
         self._paths.write("".join(f"{id}\n" for id in ids).encode())
 
     def _complete(self) -> None:
-        shape = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self.rows}, {self.dim}), }}"
-        start = np.lib.format.magic(1, 0) + (_NPY_HEADER_BYTES - 10).to_bytes(2, "little")
         self._file.seek(0)
-        self._file.write(start + shape.ljust(_NPY_HEADER_BYTES - 11).encode() + b"\n")
+        self._file.write(self._header())
+
+    @abstractmethod
+    def _header(self) -> bytes: ...
+
+
+class NpyFeatures(ArrayFeatures):
+    """NumPy's format, version 1."""
+
+    def _header(self) -> bytes:
+        shape = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self.rows}, {self.dim}), }}"
+        start = np.lib.format.magic(1, 0) + (_HEADER_BYTES - 10).to_bytes(2, "little")
+        return start + shape.ljust(_HEADER_BYTES - 11).encode() + b"\n"
+
+
+class SafetensorsFeatures(ArrayFeatures):
+    """One tensor; spaces fill its header."""
+
+    def _header(self) -> bytes:
+        size = 4 * self.rows * self.dim
+        facts = {"features": {"dtype": "F32", "shape": [self.rows, self.dim], "data_offsets": [0, size]}}
+        length = _HEADER_BYTES - 8
+        return length.to_bytes(8, "little") + json.dumps(facts, separators=(",", ":")).ljust(length).encode()
 
 
 class CsvFeatures(FeatureWriter):
@@ -163,7 +195,7 @@ class CsvFeatures(FeatureWriter):
 
 
 def paths_file(path: Path) -> Path:
-    """Return where the paths of the ``.npy`` file ``path`` are kept."""
+    """Return where the paths of the array file ``path`` are kept."""
     return path.with_name(f"{path.name}.paths.txt")
 
 
@@ -177,6 +209,7 @@ def csv_lines(rows: Iterable[Iterable[str]]) -> bytes:
 _WRITERS: dict[str, type[FeatureWriter]] = {
     ".parquet": ParquetFeatures,
     ".npy": NpyFeatures,
+    ".safetensors": SafetensorsFeatures,
     ".csv": CsvFeatures,
 }
-_SUFFIXES = "*.parquet, *.npy or *.csv"
+_SUFFIXES = "*.parquet, *.npy, *.safetensors or *.csv"

@@ -30,10 +30,6 @@ def rows(count: int = len(IDS), dim: int = 3) -> Features:
 
 def write(path: Path, ids: list[str] = IDS, features: Features | None = None, model: str = "m") -> Path:
     features = rows(len(ids)) if features is None else features
-    if path.suffix == ".safetensors":
-        save_file({"features": features}, path)
-        path.with_name(f"{path.name}.paths.txt").write_text("".join(f"{id}\n" for id in ids))
-        return path
     with open_writer(path, {"adios.model": model, "adios.card": model}) as writer:
         for start in range(0, len(ids), 5):
             writer.write(ids[start : start + 5], features[start : start + 5])
@@ -74,7 +70,7 @@ def test_a_folder_or_glob_of_parquet_files_is_one_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file.take([0, 11, 12, 22]), rows()[[0, 11, 12, 22]])
         assert file.metadata == {"adios.model": "m", "adios.card": "m"}
     write(tmp_path / "3.parquet", ["x"], rows(1), model="other")
-    with pytest.raises(DataError, match=r"3\.parquet and 1\.parquet are features of different models"):
+    with pytest.raises(DataError, match=r"3\.parquet and 1\.parquet were made by different models"):
         open_features(tmp_path)
 
 

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 
 from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.extract import FeatureExtractor, extract_to_file
+from adios_zoo.extract import FeatureExtractor
+from adios_zoo.extract_file import extract_to_file
 from adios_zoo.feature_file import read_features
 from adios_zoo.model import AdiosModel
 from adios_zoo.neighbours import find_neighbours, nearest

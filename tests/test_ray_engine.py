@@ -85,6 +85,7 @@ def test_the_documented_callable(ray: ModuleType, folder: Path, tmp_path: Path) 
         example = example.replace(f'"{name}"', f'"{path}"')
     exec(example, {})
     file = open_features(tmp_path)
+    assert file.metadata["adios.card"] == "test_resnet_shapes_simclr"
     found = dict(zip((Path(id).name for id in file.ids()), np.concatenate(list(file.features())), strict=True))
     assert len(found) == 40
     assert {name for name, row in found.items() if np.isnan(row).all()} == {"07_text.jpg", "zz_empty.jpg"}

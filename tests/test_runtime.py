@@ -138,5 +138,7 @@ def test_what_is_missing_or_damaged(folder: Path, tmp_path: Path) -> None:
         OnnxEncoder(damaged)
     with pytest.raises(BackendError, match="folder"):
         FeatureExtractor(small_model(), backend="onnx")
-    with pytest.raises(BackendError, match="'fp32'"):
+    with pytest.raises(BackendError, match="'fp32', 'fp16', 'int8'"):
+        FeatureExtractor(folder, backend="onnx", precision="bf16")
+    with pytest.raises(BackendError, match=f"encoder_int8.onnx; .*adios export {folder} -o FOLDER --precision int8"):
         FeatureExtractor(folder, backend="onnx", precision="int8")

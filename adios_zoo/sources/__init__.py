@@ -14,9 +14,9 @@ from pathlib import Path
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.find import Found, PathLike, find, find_or_keep
 from adios_zoo.sources.places import find_images_at, is_address
-from adios_zoo.sources.source import Source, Stream, join
+from adios_zoo.sources.source import Source, Span, Stream, join
 
-__all__ = ["Source", "Stream", "join_streams", "open_source", "open_stream"]
+__all__ = ["Source", "Span", "Stream", "join_streams", "open_source", "open_stream"]
 
 
 def open_source(spec: PathLike) -> Source:

@@ -62,6 +62,30 @@ class Source(Stream):
         return (self._ref(position) for position in range(start, end))
 
 
+class Span(Source):
+    """The images of a source from number ``start`` up to, not including, ``stop``."""
+
+    def __init__(self, whole: Source, start: int, stop: int) -> None:
+        self.spec, self.classes = whole.spec, whole.classes
+        self._whole, self._start, self._stop = whole, start, max(start, stop)
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return self._stop - self._start
+
+    def _ref(self, position: int) -> ImageRef:
+        return self._whole[self._start + position]
+
+    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[ImageRef]:
+        """Refer to the images from number ``start`` up to, not including, ``stop`` (``None``: to the end)."""
+        end = len(self) if stop is None else min(stop, len(self))
+        return self._whole.iterate(self._start + start, self._start + end)
+
+    def fingerprint(self) -> str:
+        """Of the source, with both numbers."""
+        return sha256(f"{self._whole.fingerprint()} {self._start} {self._stop}".encode()).hexdigest()
+
+
 def join(parts: Sequence[Stream]) -> Stream:
     """Put streams one after the other: a :class:`Source` if all of them are.
 

@@ -1,0 +1,326 @@
+"""How fast features come on this machine: ``adios bench extract``.
+
+In one run and in turns: the plain way, every backend and precision that the model has here, and the two ceilings of
+each, which are what decoding alone and the encoder alone would do with all cores.  Each way has a process of its own,
+so that its peak memory is its own; figures are medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import cycle, islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from adios_zoo.cores import usable_cpus
+from adios_zoo.errors import BackendError, ConfigError
+from adios_zoo.extract import FeatureExtractor
+from adios_zoo.fetch import locate
+from adios_zoo.find import find_images
+from adios_zoo.images import read_image
+from adios_zoo.in_order import chunks, in_order, threads
+from adios_zoo.runtime import PRECISIONS
+from adios_zoo.writers import Features
+
+Work: TypeAlias = "Callable[[], Features | None]"
+
+_PLAIN_BATCH = 32
+_LARGE_IMAGES = 24
+
+_FIRST_FEATURE = """
+import sys
+from adios_zoo import FeatureExtractor
+model, backend, image = sys.argv[1:]
+FeatureExtractor(model, backend=backend).extract(image)
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way to features.
+
+    Attributes:
+        way: its name; ``decoding`` and ``encoder`` are the ceilings.
+        rate: images a second, the median of the rounds.
+        ratio: to the plain way; of the plain decoding, for decoding.
+        share: of the lower of its two ceilings.
+        attainable: share of what both ceilings allow where they have the same cores to share; ``None`` on a GPU.
+        megabytes: peak memory of its process.
+        cosine: smallest and median cosine similarity of its features to the plain ones.
+    """
+
+    way: str
+    rate: float
+    ratio: float
+    share: float | None = None
+    attainable: float | None = None
+    megabytes: float = 0.0
+    cosine: tuple[float, float] | None = None
+
+
+def bench_extract(
+    model: str,
+    images: str | Sequence[str],
+    *,
+    count: int | None = None,
+    rounds: int = 3,
+    megapixels: float | None = None,
+    device: str = "auto",
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Measured]:
+    """Measure every way to features.
+
+    Args:
+        model: its folder, with ``onnx/`` for the ways of ONNX Runtime, or what ``load_model`` takes.
+        images: files, folders, globs or lists.
+        count: images a round, taken from the start again if there are fewer; default: as many as there are, or 24
+            large ones.
+        rounds: how often each way has its turn.
+        megapixels: enlarge the photographs to so many, in a temporary folder.
+        device: of the encoder, for torch and, unless ``auto``, ONNX Runtime.
+        progress: is told what is going on.
+
+    Raises:
+        AdiosError: no such model, images or device.
+        ConfigError: a number makes no sense.
+    """
+    if rounds < 1 or (count is not None and count < 1) or (megapixels is not None and not 0 < megapixels <= 80):
+        raise ConfigError("rounds and images must be at least 1, and megapixels above 0, at most 80.")
+    found = [str(path) for path in find_images(images)]
+    with ExitStack() as stack:
+        if megapixels is not None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="adios-bench-"))
+            progress(f"making photographs of {megapixels:g} megapixels")
+            found = _enlarged(found[: count or _LARGE_IMAGES], Path(folder), megapixels)
+        paths = list(islice(cycle(found), count or len(found)))
+        tasks = {}
+        for name, make in _ways(model, paths, device).items():
+            progress(f"preparing {name}")
+            tasks[name] = stack.enter_context(_process(make))
+        seconds: dict[str, list[float]] = {name: [] for name in tasks}
+        for turn in range(rounds):
+            for name, task in tasks.items():
+                progress(f"round {turn + 1} of {rounds}: {name}")
+                seconds[name].append(_asked(task, "go"))
+        ends = {name: _asked(task, "end") for name, task in tasks.items()}
+    rates = {name: len(paths) / statistics.median(times) for name, times in seconds.items()}
+    return _table(rates, {n: end[0] for n, end in ends.items()}, {n: end[1] for n, end in ends.items()})
+
+
+def startup(model: str, image: str, *, rounds: int = 5) -> dict[str, float]:
+    """Seconds from the start of a process to the feature of one image, by backend; medians of rounds in turns."""
+    backends = ["torch", *(["onnx"] if _precisions(model) else [])]
+    seconds: dict[str, list[float]] = {backend: [] for backend in backends}
+    for _ in range(rounds + 1):
+        for backend in backends:
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", _FIRST_FEATURE, model, backend, image], check=True)
+            seconds[backend].append(time.perf_counter() - start)
+    return {backend: statistics.median(times[1:]) for backend, times in seconds.items()}  # the first fills caches
+
+
+def report(rows: Sequence[Measured]) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        "| way | images/s | to plain | of lower ceiling | of attainable | peak MB | cosine min | median |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        share, attainable = (f"{v:.2f}" if v is not None else "" for v in (row.share, row.attainable))
+        low, middle = (f"{v:.5f}" for v in row.cosine) if row.cosine else ("", "")
+        lines.append(
+            f"| {row.way} | {row.rate:.1f} | {row.ratio:.2f} | {share} | {attainable} | {row.megabytes:.0f} | {low} "
+            f"| {middle} |"
+        )
+    return "\n".join(lines)
+
+
+def _table(rates: dict[str, float], megabytes: dict[str, float], features: dict[str, Any]) -> list[Measured]:
+    rows = []
+    for name, rate in rates.items():
+        base = rates["plain decoding" if name.endswith("decoding") else "plain"]
+        share = attainable = cosine = None
+        encoder = rates.get(f"{name}: encoder alone")
+        if encoder is not None:
+            decoding = rates["decoding"]
+            share = rate / min(encoder, decoding)
+            attainable = rate / (encoder * decoding / (encoder + decoding))
+        if features[name] is not None:
+            cosine = _cosines(features["plain"], features[name])
+        rows.append(Measured(name, rate, rate / base, share, attainable, megabytes[name], cosine))
+    return rows
+
+
+def _cosines(expected: Features, found: Features) -> tuple[float, float]:
+    a, b = expected.astype(np.float64), found.astype(np.float64)
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return float(cosines.min()), float(np.median(cosines))
+
+
+def _precisions(model: str) -> list[str]:
+    card, folder = locate(model)
+    return [name for name, file in PRECISIONS.items() if file in card.files and (folder / file).is_file()]
+
+
+def _ways(model: str, paths: list[str], device: str) -> dict[str, Maker]:
+    """All ways by name, each as a function and its arguments."""
+    settings: dict[str, dict[str, Any]] = {"torch": {"backend": "torch", "device": device}}
+    for precision in _precisions(model):
+        settings[f"onnx {precision}"] = {"backend": "onnx", "device": device, "precision": precision}
+    ways: dict[str, Maker] = {"plain": (_plain, (model, paths)), "plain decoding": (_plain_decoding, (model, paths))}
+    ways["decoding"] = (_decoding, (model, paths))
+    for name, how in settings.items():
+        ways[name] = (_extraction, (model, paths, how))
+        ways[f"{name}: encoder alone"] = (_encoder, (model, paths, how))
+    return ways
+
+
+def _plain(model: str, paths: list[str]) -> Work:
+    """Decode one by one, stack, encode: one process, eager torch."""
+    import torch
+
+    from adios_zoo.model import load_model
+
+    torch.set_num_threads(usable_cpus())
+    encoder = load_model(model)
+
+    def work() -> Features:
+        batches = []
+        with torch.inference_mode():
+            for part in chunks(paths, _PLAIN_BATCH):
+                x = torch.stack([encoder.transform(Image.open(path)) for path in part])
+                batches.append(encoder(x).numpy())
+        return np.concatenate(batches)
+
+    return work
+
+
+def _plain_decoding(model: str, paths: list[str]) -> Work:
+    from adios_zoo.preprocess import make_transform
+
+    transform = make_transform(locate(model)[0])
+
+    def work() -> None:
+        for path in paths:
+            transform(Image.open(path))
+
+    return work
+
+
+def _extraction(model: str, paths: list[str], how: dict[str, Any]) -> Work:
+    extractor = FeatureExtractor(model, **how)
+    return lambda: extractor.extract(paths)
+
+
+def _decoding(model: str, paths: list[str]) -> Work:
+    from adios_zoo.decoding import read_pixels
+    from adios_zoo.images import file_ref
+
+    card = locate(model)[0]
+    refs = [file_ref(path) for path in paths]
+
+    def work() -> None:
+        with threads(usable_cpus(), "decode") as pool:
+            for _ in in_order(pool, lambda some: [read_pixels(ref, card) for ref in some], chunks(refs, 4), 8):
+                pass
+
+    return work
+
+
+def _encoder(model: str, paths: list[str], how: dict[str, Any]) -> Work:
+    from adios_zoo.preprocess import crop
+
+    extractor = FeatureExtractor(model, **how)
+    backend = extractor.backend
+    some = [crop(backend.card, read_image(path)) for path in dict.fromkeys(paths[:64])]
+    batches = [np.stack(part) for part in chunks(islice(cycle(some), len(paths)), extractor.batch_size)]
+
+    def work() -> None:
+        with threads(backend.lanes, "encode") as pool:
+            for _ in in_order(pool, backend.encode, iter(batches), backend.lanes + 1):
+                pass
+
+    return work
+
+
+Maker: TypeAlias = "tuple[Callable[..., Work], tuple[Any, ...]]"
+
+
+@contextmanager
+def _process(maker: Maker) -> Iterator[Connection]:
+    """Give the line to a process that has prepared its work and done it once, and waits to do it again."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, *maker), daemon=True)
+    process.start()
+    there.close()
+    with closing(here):
+        try:
+            _answer(here)
+            yield here
+        finally:
+            process.kill()
+            process.join()
+
+
+def _serve(line: Connection, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
+    try:
+        work = make(*arguments)
+        features = work()
+        line.send(True)
+        while line.recv() == "go":
+            start = time.perf_counter()
+            work()
+            line.send(time.perf_counter() - start)
+        line.send((_peak_megabytes(), features))
+    except Exception as error:
+        line.send(error if isinstance(error, BackendError) else BackendError(str(error) or type(error).__name__))
+
+
+def _asked(line: Connection, question: str) -> Any:
+    line.send(question)
+    return _answer(line)
+
+
+def _answer(line: Connection) -> Any:
+    try:
+        answer = line.recv()
+    except EOFError as error:
+        raise BackendError("a process of the benchmark has died; was there enough memory?") from error
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _peak_megabytes() -> float:
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, ValueError, IndexError):  # not Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _enlarged(paths: Sequence[str], folder: Path, megapixels: float) -> list[str]:
+    out = []
+    for number, path in enumerate(paths):
+        image = read_image(path)
+        scale = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
+        large = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+        out.append(os.fspath(folder / f"{number:04}.jpg"))
+        large.save(out[-1], quality=90)
+    return out
