@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError
 from adios_zoo.files import replacing
-from adios_zoo.find import PathLike, find_images
-from adios_zoo.images import ImageError, read_image
+from adios_zoo.find import PathLike
+from adios_zoo.images import ImageError, open_images
 from adios_zoo.journal import Failure
 from adios_zoo.page import FAINT, HEADING, MARGIN, TITLE, Page
 from adios_zoo.preprocess import crop_start, resized_size
@@ -68,7 +68,7 @@ def draw_masks(
 
     Args:
         model: a model with its masker.
-        images: a folder, a glob, a list or paths, as :func:`adios_zoo.find.find_images` takes them.
+        images: a SOURCE or several, see :mod:`adios_zoo.sources`.
         out_dir: where to write; made if absent.
         save_npy: also write ``<stem>.npy``: the masks, float32, (N, H, W) at the model's size.
         progress: show a progress bar on a terminal.
@@ -77,15 +77,16 @@ def draw_masks(
         DataError: if there are no images, or ``out_dir`` cannot be written.
         ConfigError: if a picture would take the place of one of the images.
     """
-    paths = find_images(images)
+    refs = list(open_images(images))
+    paths = [Path(ref.id) for ref in refs]
     targets = _targets(paths, _root(images, paths), Path(out_dir))
     written: list[Path] = []
     failures: list[Failure] = []
     # None: tqdm draws its bar on a terminal only.
-    bar = tqdm(paths, unit="image", disable=None if progress else True)
-    for path, target in zip(bar, targets, strict=True):
+    bar = tqdm(refs, unit="image", disable=None if progress else True)
+    for ref, path, target in zip(bar, paths, targets, strict=True):
         try:
-            image = read_image(path)
+            image = ref.read()
         except ImageError as error:
             failures.append(Failure(error.id, error.reason))
             continue
@@ -251,7 +252,8 @@ def _targets(paths: Sequence[Path], root: Path | None, out_dir: Path) -> list[Pa
     targets = []
     for path in paths:
         below = _absolute(path).relative_to(root) if root else Path(path.name)
-        first = name = below.with_suffix("")
+        # What follows the dot in the name of a table's row, such as a.parquet[3], is no image's suffix.
+        first = name = below if below.name.endswith("]") else below.with_suffix("")
         copy = 1
         while str(name).lower() in taken:
             copy += 1

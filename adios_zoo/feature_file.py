@@ -63,7 +63,7 @@ class FeatureFile(ABC):
     Attributes:
         path: what was opened.
         dim: numbers D of a feature.
-        metadata: what the writer kept of the model: ``adios.model``, ``adios.card``, ``adios.precision``; parquet alone has it.
+        metadata: what the writer kept of the model: ``adios.model``, ...; parquet alone has it.
     """
 
     def __init__(self, path: Path, cache_bytes: int) -> None:

@@ -56,6 +56,29 @@ def test_extract(photos: Path, model: str, tmp_path: Path) -> None:
     assert np.isfinite(np.stack(table["feature"].to_numpy())).all()
 
 
+def test_a_table_is_extracted_and_drawn_as_files_are(model: str, tmp_path: Path) -> None:
+    source = write_images(tmp_path / "a.parquet", count=3)
+    out = tmp_path / "f.parquet"
+    assert main(["extract", source, "-o", str(out), "--model", model, "--quiet"]) == 0
+    assert pq.read_table(out)["path"].to_pylist() == [f"{tmp_path}/a.parquet[{row}]" for row in range(3)]
+    assert main(["masks", source, "-o", str(tmp_path / "m"), "--model", model, "--quiet"]) == 0
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [f"a.parquet[{row}].png" for row in range(3)]
+
+
+def test_data_says_what_a_source_holds(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_images(tmp_path / "a.parquet", count=7, broken=(1,))
+    assert main(["data", source]) == 0
+    out = capsys.readouterr().out
+    assert "images       7\nlabelled     7, of 3 classes\nclass names  3: disc, stripe, square\n" in out
+    assert f"{tmp_path}/a.parquet[0]  label 0  32 x 32\n" in out
+    assert f"{tmp_path}/a.parquet[1]  label 1  cannot be read: not an image" in out
+    assert "a.parquet[5]" not in out
+    assert main(["data", str(photos)]) == 0
+    assert "labelled     none\n" in capsys.readouterr().out
+    assert main(["data", "torchvision:CIFAR11"]) == 2
+    assert "did you mean CIFAR10?" in capsys.readouterr().err
+
+
 def test_extract_with_a_broken_file(
     photos: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
