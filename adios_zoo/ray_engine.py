@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -134,12 +135,11 @@ class RayExtractor:
     def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
         """Yield (ids, features (b, D)) in the order of ``refs``; the images left out are in ``failures``."""
         self.failures = []
-        if not isinstance(refs, Source | list):
+        if not isinstance(refs, Source):
             raise DataError("Ray's actors take images by number, and this source is a stream; use the local engine.")
         with _running() as ray:
             for table in self._tables(ray, refs):
-                mistake = table.column("mistake")[0].as_py()
-                if mistake is not None:
+                for mistake in table.column("mistake").drop_null().to_pylist():
                     kind, _, text = mistake.partition(":")
                     raise getattr(errors, kind)(text)
                 ids, reasons = table.column("path").to_pylist(), table.column("reason").to_pylist()
@@ -152,7 +152,7 @@ class RayExtractor:
                 if good:
                     yield [ids[i] for i in good], _feature_rows(table)[good]
 
-    def _tables(self, ray: Any, refs: Source | list[ImageRef]) -> Iterator[pa.Table]:
+    def _tables(self, ray: Any, refs: Source) -> Iterator[pa.Table]:
         """Tables of path, feature, reason and mistake, in order."""
         resources = ray.cluster_resources()
         gpus = 0.0 if self._settings.get("device") == "cpu" else resources.get("GPU", 0.0)
@@ -187,13 +187,13 @@ class RayExtractor:
 class _PieceActor:
     """Reads and encodes images by their numbers.  A mistake goes back as a row: Ray would wrap the exception."""
 
-    def __init__(self, images: Source | list[ImageRef], folder: str, source: str, settings: dict[str, Any]) -> None:
+    def __init__(self, images: Source, folder: str, source: str, settings: dict[str, Any]) -> None:
         self.images = images
         self.mistake: str | None = None
         try:
             if not Path(folder).is_dir():
                 raise DataError(
-                    f"{folder}: no such folder on {os.uname().nodename}; Ray needs the same paths everywhere."
+                    f"{folder}: no such folder on {platform.node()}; Ray needs the same paths everywhere."
                 )
             os.chdir(folder)  # which relative paths are relative to; an actor is a process of its own
             self.extractor = FeatureExtractor(source, **settings)
@@ -206,9 +206,7 @@ class _PieceActor:
             return _table([""], np.zeros((1, 1), np.float32), {}, self.mistake)
         (start,), (stop,) = piece.column("start").to_pylist(), piece.column("stop").to_pylist()
         try:
-            refs = list(
-                self.images.iterate(start, stop) if isinstance(self.images, Source) else self.images[start:stop]
-            )
+            refs = list(self.images.iterate(start, stop))
             features, reasons = self.extractor.rows(refs)
         except AdiosError as error:
             return _table([""], np.zeros((1, 1), np.float32), {}, _mistake(error))

@@ -99,6 +99,13 @@ def test_another_model_is_refused(library: Path) -> None:
         find_neighbours(["new.png"], "g.npy", model="model")
 
 
+def test_the_shards_of_an_extraction_are_one_library(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(2):
+        assert main(["extract", "photos", "--model", "model", "--shard", f"{i}/2", "-o", f"shards/{i}.parquet"]) == 0
+    (whole,), (shards,) = (find_neighbours(["photos/1.png"], path)[0] for path in ("f.parquet", "shards"))
+    assert [id for id, _ in shards.neighbours] == [id for id, _ in whole.neighbours]
+
+
 def test_rows_without_a_feature_are_passed_over(library: Path) -> None:
     ids, features = read_features(Path("f.parquet"))
     features[[1, 4]] = np.nan  # as other tools may write what they could not read
