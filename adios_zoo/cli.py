@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adios_zoo import __version__
-from adios_zoo.errors import AdiosError
+from adios_zoo.errors import AdiosError, ConfigError
 from adios_zoo.registry import DEFAULT_MODEL
 
 SOURCE = (
@@ -245,6 +245,8 @@ def _extract(options: argparse.Namespace) -> int:
         "batch_size": options.batch_size,
         "num_workers": options.workers,
     }
+    if options.actors != "auto" and options.engine != "ray":
+        raise ConfigError("--actors is for --engine ray alone.")
     if options.engine == "ray":
         from adios_zoo.ray_engine import RayExtractor
 
@@ -430,7 +432,6 @@ def _publish(options: argparse.Namespace) -> int:
 
 def _cache(options: argparse.Namespace) -> int:
     from adios_zoo import cache
-    from adios_zoo.errors import ConfigError
 
     if options.action == "list":
         print(cache.table())

@@ -192,9 +192,7 @@ class _PieceActor:
         self.mistake: str | None = None
         try:
             if not Path(folder).is_dir():
-                raise DataError(
-                    f"{folder}: no such folder on {platform.node()}; Ray needs the same paths everywhere."
-                )
+                raise DataError(f"{folder}: no such folder on {platform.node()}; Ray needs the same paths everywhere.")
             os.chdir(folder)  # which relative paths are relative to; an actor is a process of its own
             self.extractor = FeatureExtractor(source, **settings)
         except AdiosError as error:
