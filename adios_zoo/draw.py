@@ -26,6 +26,7 @@ from adios_zoo.images import ImageError, open_images
 from adios_zoo.journal import Failure
 from adios_zoo.page import FAINT, HEADING, MARGIN, TITLE, Page
 from adios_zoo.preprocess import crop_start, resized_size
+from adios_zoo.sources import Source
 
 if TYPE_CHECKING:
     from adios_zoo.model import AdiosModel
@@ -77,13 +78,15 @@ def draw_masks(
         DataError: if there are no images, or ``out_dir`` cannot be written.
         ConfigError: if a picture would take the place of one of the images.
     """
-    refs = list(open_images(images))
-    paths = [Path(ref.id) for ref in refs]
+    refs = open_images(images)
+    # By number, a table's rows are named without being read.
+    numbered = (refs[i] for i in range(len(refs))) if isinstance(refs, Source) else refs
+    paths = [Path(ref.id) for ref in numbered]
     targets = _targets(paths, _root(images, paths), Path(out_dir))
     written: list[Path] = []
     failures: list[Failure] = []
     # None: tqdm draws its bar on a terminal only.
-    bar = tqdm(refs, unit="image", disable=None if progress else True)
+    bar = tqdm(refs, total=len(paths), unit="image", disable=None if progress else True)
     for ref, path, target in zip(bar, paths, targets, strict=True):
         try:
             image = ref.read()

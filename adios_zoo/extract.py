@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -66,15 +65,14 @@ class Engine(Protocol):
     Attributes:
         name: of the model.
         source: what it was loaded by.
-        precision: of the encoder.
         failures: of the run so far.
     """
 
     name: str
     source: str
-    precision: str
     failures: list[Failure]
 
+    @property
     def settings(self) -> dict[str, str]:
         """What a row depends on besides its image, by name."""
 
@@ -118,7 +116,7 @@ class FeatureExtractor:
         _count("batch_size", batch_size, 1, least=1)  # a mistake should not wait for the model
         self.backend = _backend(backend, source, device, precision)
         self.batch_size = _count("batch_size", batch_size, self.backend.auto_batch, least=1)
-        self.backend_name, self.precision = backend, precision
+        self._backend_name, self.precision = backend, precision
         self.failures: list[Failure] = []
         self.name, self.source = self.backend.name, self.backend.source
 
@@ -159,12 +157,13 @@ class FeatureExtractor:
         size = self.backend.card.input_size
         return int(self.backend.encode(np.zeros((1, size, size, 3), np.uint8)).shape[1])
 
+    @property
     def settings(self) -> dict[str, str]:
         """Return what a row depends on besides its image, by name."""
         return {
             "model": self.name,
             "weights": self.backend.weights,
-            "backend": self.backend_name,
+            "backend": self._backend_name,
             "precision": self.precision,
             "batch size": str(self.batch_size),
         }
@@ -172,12 +171,14 @@ class FeatureExtractor:
     def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
         """Yield (ids, features); at that moment ``failures`` has the images left out up to the batch's last."""
         self.failures = []
-        with ExitStack() as stack:
-            decoding = stack.enter_context(threads(self.num_workers, "decode"))
-            encoding = stack.enter_context(threads(self.backend.lanes if self.num_workers else 0, "encode"))
+        lanes = self.backend.lanes
+        with (
+            threads(self.num_workers, "decode") as decoding,
+            threads(lanes if self.num_workers else 0, "encode") as encoding,
+        ):
             batches = self._batches(refs, skip_bad, decoding)
-            ahead = self.backend.lanes + 1  # one waits while the others are encoded
-            for batch, features in in_order(encoding, self._encode, batches, ahead):
+            # One waits while the others are encoded.
+            for batch, features in in_order(encoding, self._encode, batches, lanes + 1):
                 self.failures += batch.failures
                 if batch.ids:
                     yield batch.ids, features
@@ -263,7 +264,7 @@ def _count(name: str, value: int | str, auto: int, *, least: int) -> int:
 
 def metadata_of(engine: Engine) -> dict[str, str]:
     """Say which model made a feature file, for its metadata."""
-    return {"adios.model": engine.source, "adios.card": engine.name, "adios.precision": engine.precision}
+    return {"adios.model": engine.source, "adios.card": engine.name, "adios.precision": engine.settings["precision"]}
 
 
 def all_failed(failures: list[Failure]) -> DataError:

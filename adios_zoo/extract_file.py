@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 
 from adios_zoo.errors import ConfigError, DataError, DiskFullError
@@ -65,7 +63,9 @@ def extract_to_file(
     check_suffix(output)
     if resume and isinstance(images, Iterator):
         raise ConfigError("images that come one by one cannot be resumed; give a list or a SOURCE.")
-    depends = {**extractor.settings(), "images": _fingerprint(images), "shard": shard or "0/1"}
+    # Images in an iterator cannot be known before they come.
+    identity = images.fingerprint() if isinstance(images, Stream) else ""
+    depends = {**extractor.settings, "images": identity, "shard": shard or "0/1"}
     if shard is not None:
         images = _shard(images, shard)
     with Journal(output, depends, resume=resume) as journal:
@@ -120,35 +120,24 @@ def _finish(output: Path, journal: Journal, extractor: Engine) -> ExtractionRepo
     return ExtractionReport(journal.rows, dim, tuple(failures), 0.0)
 
 
-def _fingerprint(images: Iterable[ImageRef]) -> str:
-    """Identify which images these are, and in which order; those in memory by their number alone."""
-    if isinstance(images, Stream):
-        return images.fingerprint()
-    ids = [] if isinstance(images, Iterator) else [ref.id for ref in images]
-    return sha256("\n".join(ids).encode()).hexdigest()
-
-
-def _shard(images: Iterable[ImageRef], shard: str) -> Iterable[ImageRef]:
+def _shard(images: Iterable[ImageRef], shard: str) -> Source:
     number, slash, count = shard.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and int(number) < int(count)):
         raise ConfigError(f"shard is {shard!r}; give i/n, such as 0/4, 1/4, 2/4 and 3/4 for the parts of a whole.")
-    if not isinstance(images, Source | Sequence):
+    if not isinstance(images, Source):
         raise ConfigError("a stream has no length and so no shards; give images that can be counted.")
     length, i, n = len(images), int(number), int(count)
-    return _span(images, i * length // n, (i + 1) * length // n)
+    return Span(images, i * length // n, (i + 1) * length // n)
 
 
 def _rest(images: Iterable[ImageRef], position: int) -> Iterable[ImageRef]:
     """Return the images from ``position`` on."""
     if not position:
         return images
-    if isinstance(images, Source | Sequence):
-        return _span(images, position, len(images))
-    return images.iterate(position) if isinstance(images, Stream) else islice(images, position, None)
-
-
-def _span(images: Source | Sequence[ImageRef], start: int, stop: int) -> Iterable[ImageRef]:
-    return Span(images, start, stop) if isinstance(images, Source) else images[start:stop]
+    if isinstance(images, Source):
+        return Span(images, position, len(images))
+    assert isinstance(images, Stream)  # others are not resumed
+    return images.iterate(position)
 
 
 def _write_failures(path: Path, failures: list[Failure]) -> None:

@@ -118,9 +118,9 @@ class RayExtractor:
         self.name = self._card.name
         self.actors = actors
         self._settings = settings
-        self.precision = settings.get("precision", "fp32")
         self.failures: list[Failure] = []
 
+    @property
     def settings(self) -> dict[str, str]:
         """What a row depends on besides its image, by name."""
         return {
@@ -128,7 +128,7 @@ class RayExtractor:
             "model": self.name,
             "weights": sha256(repr(sorted(self._card.files.items())).encode()).hexdigest(),
             "backend": str(self._settings.get("backend", "torch")),
-            "precision": self.precision,
+            "precision": str(self._settings.get("precision", "fp32")),
             "batch size": str(self._settings.get("batch_size", "auto")),
         }
 

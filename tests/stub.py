@@ -24,7 +24,7 @@ def stub_extractor(*, batch_size: int = 4, dim: int = 8, seconds: float = 0.0) -
         batch_size=batch_size,
         name="stub",
         source="stub",
-        backend_name="stub",
+        _backend_name="stub",
         precision="fp32",
         failures=[],
     )

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -18,7 +19,8 @@ from adios_zoo import FeatureExtractor
 from adios_zoo.cli import main
 from adios_zoo.errors import BackendError, IntegrityError
 from adios_zoo.feature_file import read_features
-from adios_zoo.model import load_model
+from adios_zoo.model import load_model, write_card
+from adios_zoo.model_card import card_of_folder
 from adios_zoo.runtime import OnnxEncoder
 from tests.models import exported_model, small_model
 
@@ -65,17 +67,23 @@ def test_the_call_is_the_encoders(folder: Path) -> None:
     assert np.abs(OnnxEncoder(folder, threads=1)(x.numpy()) - expected).max() / np.abs(expected).max() < 1e-4
 
 
-SCRIPT = """
+BLOCKED = """
 import sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "torchvision", "timm"):
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocked())
+"""
+# Neither torch nor what makes a short run slow.
+ABSENT = """
+heavy = {"torch", "torchvision", "timm", "pandas", "sklearn", "huggingface_hub", "onnx"} & set(sys.modules)
+assert not heavy, heavy
+"""
+SCRIPT = f"""{BLOCKED}
 from adios_zoo import FeatureExtractor
 print(FeatureExtractor(FOLDER, backend="onnx").extract(PHOTOS).shape[0])
-assert not {"torch", "torchvision", "timm"} & set(sys.modules)
-"""
+{ABSENT}"""
 
 
 def test_without_torch(folder: Path, photos: Path) -> None:
@@ -142,3 +150,43 @@ def test_what_is_missing_or_damaged(folder: Path, tmp_path: Path) -> None:
         FeatureExtractor(folder, backend="onnx", precision="bf16")
     with pytest.raises(BackendError, match=f"encoder_int8.onnx; .*adios export {folder} -o FOLDER --precision int8"):
         FeatureExtractor(folder, backend="onnx", precision="int8")
+
+
+def test_a_precision_has_its_own_file(folder: Path, photos: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    model = onnx.load(copy / "onnx" / "encoder.onnx")
+    scale = model.graph.node.add(op_type="Mul", input=["features_before", "two"], output=["features"])
+    for node in model.graph.node[:-1]:
+        for names in (node.input, node.output):
+            names[:] = ["features_before" if name == "features" else name for name in names]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(2), "two"))
+    assert scale.op_type == "Mul"
+    onnx.save(model, copy / "onnx" / "encoder_int8.onnx")
+    with pytest.raises(IntegrityError, match="not a file that its card names"):
+        OnnxEncoder(copy, precision="int8")
+    write_card(card_of_folder(copy), copy, also=[copy / "onnx" / "encoder_int8.onnx"])
+    plain = FeatureExtractor(copy, backend="onnx").extract(photos)
+    np.testing.assert_allclose(FeatureExtractor(copy, backend="onnx", precision="int8").extract(photos), 2 * plain)
+
+
+def test_bound_inputs_and_outputs_give_the_same(folder: Path) -> None:
+    encoder = OnnxEncoder(folder)
+    x = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
+    expected = encoder(x)
+    encoder._memory = "cpu"  # what is done for "cuda" where there is one
+    np.testing.assert_array_equal(encoder(x), expected)
+
+
+def test_lanes_share_the_cores(folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adios_zoo.runtime.usable_cpus", lambda: 6)
+    encoder = OnnxEncoder(folder, lanes=3)
+    assert encoder.session.get_session_options().intra_op_num_threads == 2
+
+
+def test_the_command_line_without_torch(folder: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.parquet"
+    arguments = ["extract", str(photos), "-o", str(out), "--model", str(folder), "--backend", "onnx", "--quiet"]
+    script = f"{BLOCKED}from adios_zoo.cli import main\nassert main({arguments!r}) == 0\n{ABSENT}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(read_features(out)[0]) == 6

@@ -15,7 +15,7 @@ from adios_zoo.writers import open_writer
 
 IDS = ["a.jpg", 'odd, "name".jpg', "ü/b c.jpg", "d.jpg", "e.jpg"]
 FEATURES = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32) * np.float32(1e-3)
-SUFFIXES = [".parquet", ".npy", ".csv"]
+SUFFIXES = [".parquet", ".npy", ".safetensors", ".csv"]
 
 
 def fill(path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_new_file_replaces_the_old_and_leaves_nothing_else(path: Path) -> None
     path.write_text("old")
     fill(path)
     fill(path)
-    sidecar = {f"{path.name}.paths.txt"} if path.suffix == ".npy" else set()
+    sidecar = {f"{path.name}.paths.txt"} if path.suffix in (".npy", ".safetensors") else set()
     assert {file.name for file in path.parent.iterdir()} == {path.name} | sidecar
 
 
