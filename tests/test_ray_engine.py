@@ -120,6 +120,9 @@ def test_mistakes_are_told_before_ray_starts(monkeypatch: pytest.MonkeyPatch) ->
         RayExtractor("no_such_model")
     with pytest.raises(ConfigError, match="actors is 0"):
         RayExtractor(actors=0)
+    assert main(["extract", "photos", "-o", "f.parquet", "--actors", "2"]) == 2
+    with pytest.raises(DataError, match="this source is a stream"):
+        next(RayExtractor()._run(iter([]), True))
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "ray.data", None)
     with pytest.raises(BackendError, match=r'pip install "adios-zoo\[ray\]"'):
