@@ -370,9 +370,7 @@ def _bench_extract(options: argparse.Namespace) -> int:
     from adios_zoo.files import write_text
 
     if options.startup:
-        from adios_zoo.find import find_images
-
-        seconds = bench.startup(options.model, str(find_images(_images(options))[0]), rounds=options.rounds)
+        seconds = bench.startup(options.model, _images(options), rounds=options.rounds)
         for backend, value in seconds.items():
             print(f"{backend}: {value:.2f} s from process start to the first feature")
         figures: object = seconds

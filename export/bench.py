@@ -7,13 +7,13 @@ so that its peak memory is its own; figures are medians of the rounds.
 
 from __future__ import annotations
 
+import io
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -29,8 +29,7 @@ from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import BackendError, ConfigError
 from adios_zoo.extract import FeatureExtractor
 from adios_zoo.fetch import locate
-from adios_zoo.find import find_images
-from adios_zoo.images import read_image
+from adios_zoo.images import ImageRef, Images, open_images
 from adios_zoo.in_order import chunks, in_order, threads
 from adios_zoo.runtime import PRECISIONS
 from adios_zoo.writers import Features
@@ -73,7 +72,7 @@ class Measured:
 
 def bench_extract(
     model: str,
-    images: str | Sequence[str],
+    images: Images,
     *,
     count: int | None = None,
     rounds: int = 3,
@@ -85,7 +84,7 @@ def bench_extract(
 
     Args:
         model: its folder, with ``onnx/`` for the ways of ONNX Runtime, or what ``load_model`` takes.
-        images: files, folders, globs or lists.
+        images: a SOURCE, or several.
         count: images a round, taken from the start again if there are fewer; default: as many as there are, or 24
             large ones.
         rounds: how often each way has its turn.
@@ -99,15 +98,14 @@ def bench_extract(
     """
     if rounds < 1 or (count is not None and count < 1) or (megapixels is not None and not 0 < megapixels <= 80):
         raise ConfigError("rounds and images must be at least 1, and megapixels above 0, at most 80.")
-    found = [str(path) for path in find_images(images)]
     with ExitStack() as stack:
         if megapixels is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="adios-bench-"))
             progress(f"making photographs of {megapixels:g} megapixels")
-            found = _enlarged(found[: count or _LARGE_IMAGES], Path(folder), megapixels)
-        paths = list(islice(cycle(found), count or len(found)))
+            images = _enlarged(islice(open_images(images), count or _LARGE_IMAGES), Path(folder), megapixels)
+        total = len(_refs(images, count))
         tasks = {}
-        for name, make in _ways(model, paths, device).items():
+        for name, make in _ways(model, images, count, device).items():
             progress(f"preparing {name}")
             tasks[name] = stack.enter_context(_process(make))
         seconds: dict[str, list[float]] = {name: [] for name in tasks}
@@ -116,12 +114,13 @@ def bench_extract(
                 progress(f"round {turn + 1} of {rounds}: {name}")
                 seconds[name].append(_asked(task, "go"))
         ends = {name: _asked(task, "end") for name, task in tasks.items()}
-    rates = {name: len(paths) / statistics.median(times) for name, times in seconds.items()}
+    rates = {name: total / statistics.median(times) for name, times in seconds.items()}
     return _table(rates, {n: end[0] for n, end in ends.items()}, {n: end[1] for n, end in ends.items()})
 
 
-def startup(model: str, image: str, *, rounds: int = 5) -> dict[str, float]:
-    """Seconds from the start of a process to the feature of one image, by backend; medians of rounds in turns."""
+def startup(model: str, images: Images, *, rounds: int = 5) -> dict[str, float]:
+    """Seconds from the start of a process to the first feature, by backend; medians of rounds in turns."""
+    image = next(iter(open_images(images))).id
     backends = ["torch", *(["onnx"] if _precisions(model) else [])]
     seconds: dict[str, list[float]] = {backend: [] for backend in backends}
     for _ in range(rounds + 1):
@@ -175,62 +174,70 @@ def _precisions(model: str) -> list[str]:
     return [name for name, file in PRECISIONS.items() if file in card.files and (folder / file).is_file()]
 
 
-def _ways(model: str, paths: list[str], device: str) -> dict[str, Maker]:
+def _refs(images: Images, count: int | None) -> list[ImageRef]:
+    refs = list(open_images(images))
+    return list(islice(cycle(refs), count or len(refs)))
+
+
+def _ways(model: str, images: Images, count: int | None, device: str) -> dict[str, Maker]:
     """All ways by name, each as a function and its arguments."""
     settings: dict[str, dict[str, Any]] = {"torch": {"backend": "torch", "device": device}}
     for precision in _precisions(model):
         settings[f"onnx {precision}"] = {"backend": "onnx", "device": device, "precision": precision}
-    ways: dict[str, Maker] = {"plain": (_plain, (model, paths)), "plain decoding": (_plain_decoding, (model, paths))}
-    ways["decoding"] = (_decoding, (model, paths))
+    task = (model, images, count)
+    ways: dict[str, Maker] = {"plain": (_plain, task), "plain decoding": (_plain_decoding, task)}
+    ways["decoding"] = (_decoding, task)
     for name, how in settings.items():
-        ways[name] = (_extraction, (model, paths, how))
-        ways[f"{name}: encoder alone"] = (_encoder, (model, paths, how))
+        ways[name] = (_extraction, (*task, how))
+        ways[f"{name}: encoder alone"] = (_encoder, (*task, how))
     return ways
 
 
-def _plain(model: str, paths: list[str]) -> Work:
+def _plain(model: str, images: Images, count: int | None) -> Work:
     """Decode one by one, stack, encode: one process, eager torch."""
     import torch
 
     from adios_zoo.model import load_model
 
     torch.set_num_threads(usable_cpus())
-    encoder = load_model(model)
+    encoder, refs = load_model(model), _refs(images, count)
 
     def work() -> Features:
         batches = []
         with torch.inference_mode():
-            for part in chunks(paths, _PLAIN_BATCH):
-                x = torch.stack([encoder.transform(Image.open(path)) for path in part])
+            for part in chunks(refs, _PLAIN_BATCH):
+                x = torch.stack([encoder.transform(_opened(ref)) for ref in part])
                 batches.append(encoder(x).numpy())
         return np.concatenate(batches)
 
     return work
 
 
-def _plain_decoding(model: str, paths: list[str]) -> Work:
+def _plain_decoding(model: str, images: Images, count: int | None) -> Work:
     from adios_zoo.preprocess import make_transform
 
-    transform = make_transform(locate(model)[0])
+    transform, refs = make_transform(locate(model)[0]), _refs(images, count)
 
     def work() -> None:
-        for path in paths:
-            transform(Image.open(path))
+        for ref in refs:
+            transform(_opened(ref))
 
     return work
 
 
-def _extraction(model: str, paths: list[str], how: dict[str, Any]) -> Work:
-    extractor = FeatureExtractor(model, **how)
-    return lambda: extractor.extract(paths)
+def _opened(ref: ImageRef) -> Image.Image:
+    return Image.open(io.BytesIO(ref.encoded())) if ref.encoded else ref.read()
 
 
-def _decoding(model: str, paths: list[str]) -> Work:
+def _extraction(model: str, images: Images, count: int | None, how: dict[str, Any]) -> Work:
+    extractor, refs = FeatureExtractor(model, **how), _refs(images, count)
+    return lambda: np.concatenate([features for _, features in extractor._run(refs, False)])
+
+
+def _decoding(model: str, images: Images, count: int | None) -> Work:
     from adios_zoo.decoding import read_pixels
-    from adios_zoo.images import file_ref
 
-    card = locate(model)[0]
-    refs = [file_ref(path) for path in paths]
+    card, refs = locate(model)[0], _refs(images, count)
 
     def work() -> None:
         with threads(usable_cpus(), "decode") as pool:
@@ -240,13 +247,13 @@ def _decoding(model: str, paths: list[str]) -> Work:
     return work
 
 
-def _encoder(model: str, paths: list[str], how: dict[str, Any]) -> Work:
+def _encoder(model: str, images: Images, count: int | None, how: dict[str, Any]) -> Work:
     from adios_zoo.preprocess import crop
 
-    extractor = FeatureExtractor(model, **how)
+    extractor, refs = FeatureExtractor(model, **how), _refs(images, count)
     backend = extractor.backend
-    some = [crop(backend.card, read_image(path)) for path in dict.fromkeys(paths[:64])]
-    batches = [np.stack(part) for part in chunks(islice(cycle(some), len(paths)), extractor.batch_size)]
+    some = [crop(backend.card, ref.read()) for ref in refs[:16]]
+    batches = [np.stack(part) for part in chunks(islice(cycle(some), len(refs)), extractor.batch_size)]
 
     def work() -> None:
         with threads(backend.lanes, "encode") as pool:
@@ -315,12 +322,10 @@ def _peak_megabytes() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def _enlarged(paths: Sequence[str], folder: Path, megapixels: float) -> list[str]:
-    out = []
-    for number, path in enumerate(paths):
-        image = read_image(path)
+def _enlarged(refs: Iterable[ImageRef], folder: Path, megapixels: float) -> str:
+    for number, ref in enumerate(refs):
+        image = ref.read()
         scale = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
         large = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-        out.append(os.fspath(folder / f"{number:04}.jpg"))
-        large.save(out[-1], quality=90)
-    return out
+        large.save(folder / f"{number:04}.jpg", quality=90)
+    return str(folder)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError
+from adios_zoo.images import open_images
 from tests.models import exported_model
 from tests.tiny import small_images
 
@@ -61,9 +62,11 @@ def test_start_up(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_photographs_are_enlarged(tmp_path: Path) -> None:
-    small = small_images(tmp_path / "images", count=1) / "00.png"
-    (large,) = _enlarged([str(small)], tmp_path, 0.5)
-    with Image.open(large) as image:
+    images = open_images(small_images(tmp_path / "images", count=1))
+    out = tmp_path / "large"
+    out.mkdir()
+    assert _enlarged(images, out, 0.5) == str(out)
+    with Image.open(out / "0000.jpg") as image:
         assert image.format == "JPEG"
         assert np.prod(image.size) == pytest.approx(5e5, rel=0.01)
 
