@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adios_zoo import __version__
-from adios_zoo.errors import AdiosError
+from adios_zoo.errors import AdiosError, ConfigError
 from adios_zoo.registry import DEFAULT_MODEL
 
 SOURCE = (
@@ -76,10 +76,27 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--precision", default="fp32", help="fp32 (default), bf16 or fp16; with onnx fp16 or int8")
     sub.add_argument("--batch-size", type=_count_or_auto, default="auto", help="images a batch; default: auto")
     sub.add_argument("--workers", type=_count_or_auto, default="auto", help="decoding threads; default: auto")
+    sub.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: on the actors of a Ray cluster")
+    sub.add_argument("--actors", type=_count_or_auto, default="auto", help="of ray; default: one a GPU or four cores")
     sub.add_argument("--skip-bad", action="store_true", help="exit 0 even if some images could not be read")
     sub.add_argument("--resume", action="store_true", help="go on with the unfinished run of this output, if any")
     sub.add_argument("--shard", metavar="i/n", help="only the i-th, from 0, of n equal parts of the images")
     _add_quiet(sub)
+
+    sub = command("neighbours", _neighbours, "Find what is most like an image in a feature file.")
+    sub.add_argument(
+        "queries", nargs="+", metavar="QUERY", help="id in the file, image file, folder, glob or .txt list"
+    )
+    sub.add_argument("--in", dest="features", type=Path, required=True, metavar="FEATURES", help="of `adios extract`")
+    sub.add_argument("-k", type=int, default=5, help="neighbours; default: 5")
+    sub.add_argument("--model", help=f"{MODEL}; default: the one that the file names")
+    sub.add_argument("--backend", default="torch", help="torch (default), or onnx for a folder of `adios export`")
+    sub.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
+    sub.add_argument("--json", action="store_true", help="print the answers as JSON")
+    sub.add_argument("--sheet", type=Path, metavar="PNG", help="draw them as a contact sheet")
+    sub.add_argument(
+        "--images", nargs="+", default=[], help="where the sheet's pictures are; default: the ids are paths"
+    )
 
     sub = command("masks", _masks, "Draw the masks of images.")
     _add_images(sub, output="folder for the pictures")
@@ -256,17 +273,24 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from adios_zoo.extract import FeatureExtractor
+    from adios_zoo.extract import Engine, FeatureExtractor
     from adios_zoo.extract_file import extract_to_file
 
-    extractor = FeatureExtractor(
-        options.model,
-        backend=options.backend,
-        device=options.device,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        num_workers=options.workers,
-    )
+    settings = {
+        "backend": options.backend,
+        "device": options.device,
+        "precision": options.precision,
+        "batch_size": options.batch_size,
+        "num_workers": options.workers,
+    }
+    if options.actors != "auto" and options.engine != "ray":
+        raise ConfigError("--actors is for --engine ray alone.")
+    if options.engine == "ray":
+        from adios_zoo.ray_engine import RayExtractor
+
+        extractor: Engine = RayExtractor(options.model, actors=options.actors, **settings)
+    else:
+        extractor = FeatureExtractor(options.model, **settings)
     report = extract_to_file(
         _images(options),
         options.output,
@@ -278,6 +302,34 @@ def _extract(options: argparse.Namespace) -> int:
     )
     print(f"{options.output}: {report.rows} images, {report.dim} features each")
     return report.exit_code
+
+
+def _neighbours(options: argparse.Namespace) -> int:
+    from adios_zoo.neighbours import find_neighbours, table
+
+    answers, failures = find_neighbours(
+        options.queries,
+        options.features,
+        k=options.k,
+        model=options.model,
+        backend=options.backend,
+        device=options.device,
+    )
+    for failure in failures:
+        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
+    if options.json:
+        found = [
+            {"query": a.query, "neighbours": [{"path": id, "cosine": cosine} for id, cosine in a.neighbours]}
+            for a in answers
+        ]
+        print(json.dumps(found, indent=2))
+    elif answers:
+        print(table(answers))
+    if options.sheet and answers:
+        from adios_zoo.neighbour_sheet import write_sheet
+
+        write_sheet(options.sheet, answers, title=str(options.features), images=options.images)
+    return 1 if failures else 0
 
 
 def _masks(options: argparse.Namespace) -> int:
@@ -489,7 +541,6 @@ def _publish(options: argparse.Namespace) -> int:
 
 def _cache(options: argparse.Namespace) -> int:
     from adios_zoo import cache
-    from adios_zoo.errors import ConfigError
 
     if options.action == "list":
         print(cache.table())

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from adios_zoo.draw import draw_masks
 from adios_zoo.images import read_image
+from adios_zoo.neighbours import nearest
 from adios_zoo.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -37,14 +38,12 @@ class DemoResult:
     Attributes:
         names: of the n views, such as ``china`` and ``china mirrored``.
         features: (n, D), float32.
-        cosine: (n, n) cosine similarities of the features.
         neighbours: for each view the most similar other view, and their cosine similarity.
         pictures: the mask pictures, one per photograph; none of a model without a masker.
     """
 
     names: tuple[str, ...]
     features: Floats
-    cosine: Floats
     neighbours: dict[str, tuple[str, float]]
     pictures: tuple[Path, ...]
 
@@ -69,17 +68,16 @@ def show(model: AdiosModel, photographs: Sequence[Path], out: str | Path) -> Dem
     started = time.perf_counter()
     features = _features(model, list(views.values()))
     seconds = time.perf_counter() - started
-    cosine = cosine_similarities(features)
+    answers = nearest([features], features, len(names) - 1, own=range(len(names)))
     print(f"Model        {model.card.name}")
     print(f"Features     {len(names)} views -> {features.shape} {features.dtype} in {seconds:.2f} s")
     print("\nNearest neighbours by cosine similarity")
     print(f"  {'view':<20}{'nearest other view':<28}farthest view")
     neighbours = {}
-    for i, name in enumerate(names):
-        others = [j for j in np.argsort(-cosine[i]) if j != i]
-        near, far = others[0], others[-1]
-        neighbours[name] = (names[near], float(cosine[i, near]))
-        print(f"  {name:<20}{cosine[i, near]:<7.3f}{names[near]:<21}{cosine[i, far]:<7.3f}{names[far]}")
+    for name, answer in zip(names, answers, strict=True):
+        (near, cosine), (far, least) = answer[0], answer[-1]
+        neighbours[name] = (names[near], cosine)
+        print(f"  {name:<20}{cosine:<7.3f}{names[near]:<21}{least:<7.3f}{names[far]}")
 
     if model.masker is None:
         print("\nMasks        none: the model was trained without a masker")
@@ -89,7 +87,7 @@ def show(model: AdiosModel, photographs: Sequence[Path], out: str | Path) -> Dem
     print(f"\nMasks        {len(report.written)} pictures in {time.perf_counter() - started:.1f} s")
     for picture in report.written:
         print(f"  {picture.resolve()}")
-    return DemoResult(names, features, cosine, neighbours, report.written)
+    return DemoResult(names, features, neighbours, report.written)
 
 
 def sample_photographs() -> list[Path]:
@@ -108,13 +106,6 @@ def views_of(name: str, photograph: Image.Image) -> dict[str, Image.Image]:
         f"{name} right half": photograph.crop((width // 2, 0, width, height)),
         f"{name} mirrored": ImageOps.mirror(photograph),
     }
-
-
-def cosine_similarities(features: Floats) -> Floats:
-    """Cosine similarity of every pair: (n, D) -> (n, n).  A row of zeros has similarity zero to all."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = features / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return np.asarray(unit @ unit.T, np.float32)
 
 
 def _features(model: AdiosModel, images: Sequence[Image.Image]) -> Floats:

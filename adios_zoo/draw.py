@@ -8,7 +8,6 @@ the photograph allows.
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError
@@ -25,6 +24,7 @@ from adios_zoo.files import replacing
 from adios_zoo.find import PathLike
 from adios_zoo.images import ImageError, open_images
 from adios_zoo.journal import Failure
+from adios_zoo.page import FAINT, HEADING, MARGIN, TITLE, Page
 from adios_zoo.preprocess import crop_start, resized_size
 from adios_zoo.sources import Source
 
@@ -36,12 +36,11 @@ Floats = NDArray[np.float32]
 
 # Okabe and Ito's colours, which the colour-blind tell apart; their yellow, too pale on white, is darkened.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#C9B400", "#6B5B95")
-_GROUND, _INK, _FAINT, _LINE = "#FAF9F7", "#1F2328", "#6B7075", "#D8D5CF"
 
 # All in pixels.  Two large tiles with their headings are as high as three small ones with theirs.
-_TILE, _GAP, _COLUMN_GAP, _HEADING, _MARGIN = 224, 20, 12, 26, 40
-_TITLE, _FOOTER = 68, 50
-_LARGE = (3 * _TILE + _HEADING + _GAP) // 2
+_TILE, _GAP, _COLUMN_GAP = 224, 20, 12
+_FOOTER = 50
+_LARGE = (3 * _TILE + HEADING + _GAP) // 2
 
 _SEEN, _HIDDEN = "What the encoder sees", "What is hidden from it"
 _NOTES = (
@@ -189,66 +188,32 @@ def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], titl
         caption: one line below it, as a rule the model's name.
     """
     slots = len(masks)
-    grid = _MARGIN + _LARGE + _GAP + _COLUMN_GAP
-    width = grid + slots * (_TILE + _COLUMN_GAP) - _COLUMN_GAP + _MARGIN
-    height = _MARGIN + _TITLE + 3 * (_HEADING + _TILE) + 2 * _GAP + _FOOTER + _MARGIN
+    grid = MARGIN + _LARGE + _GAP + _COLUMN_GAP
+    width = grid + slots * (_TILE + _COLUMN_GAP) - _COLUMN_GAP + MARGIN
+    height = MARGIN + TITLE + 3 * (HEADING + _TILE) + 2 * _GAP + _FOOTER + MARGIN
     page = Page(width, height)
-    page.text((_MARGIN, _MARGIN - 8), title, 26)
-    page.text((_MARGIN, _MARGIN + 28), caption, 15, _FAINT)
+    page.title(title, caption)
 
-    top = _MARGIN + _TITLE
+    top = MARGIN + TITLE
     large = _pixels(photo, _LARGE)
-    page.tile((_MARGIN, top), "The photograph, as the model sees it", large)
-    below = top + _HEADING + _LARGE + _GAP
+    page.tile((MARGIN, top), "The photograph, as the model sees it", picture_of(large))
+    below = top + HEADING + _LARGE + _GAP
     painted = composite(large, resize_masks(masks, _LARGE))
-    page.tile((_MARGIN, below), "All masks, each in its colour", painted)
+    page.tile((MARGIN, below), "All masks, each in its colour", picture_of(painted))
 
     small, weights = _pixels(photo, _TILE), resize_masks(masks, _TILE)
     paper = np.ones_like(small)
-    row = _HEADING + _TILE + _GAP
+    row = HEADING + _TILE + _GAP
     for k, (weight, percent) in enumerate(zip(weights, area_percentages(masks), strict=True)):
         x = grid + k * (_TILE + _COLUMN_GAP)
         heading = f"Mask {k + 1}, {percent} % of the area"
-        page.tile((x, top), heading, cut_out(paper, weight, slot_rgb(k)), slot_colour(k))
-        page.tile((x, top + row), _SEEN if k == 0 else "", cut_out(small, weight, mean))
+        page.tile((x, top), heading, picture_of(cut_out(paper, weight, slot_rgb(k))), slot_colour(k))
+        page.tile((x, top + row), _SEEN if k == 0 else "", picture_of(cut_out(small, weight, mean)))
         # On white, not on the mean colour: this row is for the reader, no network is given it.
-        page.tile((x, top + 2 * row), _HIDDEN if k == 0 else "", cut_out(small, 1 - weight, (1, 1, 1)))
+        page.tile((x, top + 2 * row), _HIDDEN if k == 0 else "", picture_of(cut_out(small, 1 - weight, (1, 1, 1))))
     for line, note in enumerate(_NOTES):
-        page.text((_MARGIN, height - _MARGIN - 20 * (len(_NOTES) - line) + 10), note, 13, _FAINT)
+        page.text((MARGIN, height - MARGIN - 20 * (len(_NOTES) - line) + 10), note, 13, FAINT)
     return page.image
-
-
-class Page:
-    """A light sheet to set tiles and text on."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.image = Image.new("RGB", (width, height), _GROUND)
-        self.draw = ImageDraw.Draw(self.image)
-
-    def text(self, at: tuple[int, int], text: str, size: int, ink: str = _INK) -> None:
-        """Set one line, its top left at ``at``, cut in the middle if the page is too narrow for it."""
-        font = ImageFont.load_default(size=size)
-        text = _printable(text)
-        room = self.image.width - at[0] - _MARGIN
-        keep = len(text)
-        shown = text
-        while font.getlength(shown) > room and keep > 2:
-            keep -= 1
-            shown = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
-        self.draw.text(at, shown, fill=ink, font=font)
-
-    def tile(self, at: tuple[int, int], heading: str, pixels: Floats, swatch: str | None = None) -> None:
-        """Set a picture (H, W, 3) with its heading above it, and before that a swatch of its colour."""
-        x, y = at
-        indent = 0
-        if swatch is not None:
-            self.draw.rounded_rectangle((x, y + 3, x + 12, y + 15), radius=3, fill=swatch)
-            indent = 20
-        self.text((x + indent, y), heading, 15)
-        y += _HEADING
-        picture = Image.fromarray((pixels * 255).round().clip(0, 255).astype(np.uint8))
-        self.image.paste(picture, (x, y))
-        self.draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_LINE)
 
 
 def slot_colour(slot: int) -> str:
@@ -267,10 +232,9 @@ def _pixels(photo: Image.Image, size: int) -> Floats:
     return np.asarray(np.asarray(square, np.float32) / 255, np.float32)
 
 
-def _printable(text: str) -> str:
-    """Drop accents and replace what Pillow's built-in font cannot draw, which it would show as boxes."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return "".join(c if c.isascii() or c in "·…" else "?" for c in plain)
+def picture_of(pixels: Floats) -> Image.Image:
+    """The picture of pixels (H, W, 3) in [0, 1]."""
+    return Image.fromarray((pixels * 255).round().clip(0, 255).astype(np.uint8))
 
 
 def _root(source: PathLike | Sequence[PathLike], paths: Sequence[Path]) -> Path | None:

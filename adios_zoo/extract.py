@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -56,6 +57,27 @@ class Backend(Protocol):
 
     def encode(self, pixels: Pixels) -> Features:
         """Features (B, D), float32, of resized and cropped images (B, S, S, 3) uint8."""
+
+
+class Engine(Protocol):
+    """What gives the rows of a feature file: a FeatureExtractor, or what stands in for one.
+
+    Attributes:
+        name: of the model.
+        source: what it was loaded by.
+        failures: of the run so far.
+    """
+
+    name: str
+    source: str
+    failures: list[Failure]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a row depends on besides its image, by name."""
+
+    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
+        """Yield (ids, features); at that moment ``failures`` has the images left out up to the batch's last."""
 
 
 class FeatureExtractor:
@@ -120,6 +142,20 @@ class FeatureExtractor:
         nothing.
         """
         return self._run(open_images(images), skip_bad)
+
+    def rows(self, refs: Iterable[ImageRef]) -> tuple[Features, dict[int, str]]:
+        """Return features (n, D), row i of image i, and by its number why an image has a row of NaN."""
+        numbered = [replace(ref, id=str(number)) for number, ref in enumerate(refs)]
+        features = np.full((len(numbered), self.dim), np.nan, np.float32)
+        for numbers, batch in self._run(numbered, True):
+            features[[int(number) for number in numbers]] = batch
+        return features, {int(failure.id): failure.reason for failure in self.failures}
+
+    @cached_property
+    def dim(self) -> int:
+        """Numbers D of a feature."""
+        size = self.backend.card.input_size
+        return int(self.backend.encode(np.zeros((1, size, size, 3), np.uint8)).shape[1])
 
     @property
     def settings(self) -> dict[str, str]:
@@ -224,6 +260,11 @@ def _count(name: str, value: int | str, auto: int, *, least: int) -> int:
     if number < least:
         raise ConfigError(f"{name} is {value!r}; give 'auto' or a whole number from {least} up.")
     return number
+
+
+def metadata_of(engine: Engine) -> dict[str, str]:
+    """Say which model made a feature file, for its metadata."""
+    return {"adios.model": engine.source, "adios.card": engine.name, "adios.precision": engine.settings["precision"]}
 
 
 def all_failed(failures: list[Failure]) -> DataError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adios_zoo.errors import ConfigError, DataError, DiskFullError
-from adios_zoo.extract import FeatureExtractor, all_failed
+from adios_zoo.extract import Engine, all_failed, metadata_of
 from adios_zoo.files import replacing
 from adios_zoo.images import ImageRef, Images, open_images
 from adios_zoo.journal import Failure, Journal
@@ -37,7 +37,7 @@ def extract_to_file(
     source_images: Images,
     output: Path,
     *,
-    extractor: FeatureExtractor,
+    extractor: Engine,
     progress: bool = True,
     skip_bad: bool = False,
     resume: bool = False,
@@ -79,7 +79,7 @@ def extract_to_file(
     return replace(report, seconds=time.perf_counter() - start, skip_bad=skip_bad)
 
 
-def _go_on(images: Iterable[ImageRef], journal: Journal, extractor: FeatureExtractor, progress: bool) -> None:
+def _go_on(images: Iterable[ImageRef], journal: Journal, extractor: Engine, progress: bool) -> None:
     """Bring the journal to the end of the images."""
     from tqdm import tqdm
 
@@ -103,17 +103,12 @@ def _go_on(images: Iterable[ImageRef], journal: Journal, extractor: FeatureExtra
         keep([], None)
 
 
-def _finish(output: Path, journal: Journal, extractor: FeatureExtractor) -> ExtractionReport:
+def _finish(output: Path, journal: Journal, extractor: Engine) -> ExtractionReport:
     """Write the journal's rows and failures where they belong."""
     failures = [failure for _, _, some in journal.frames() for failure in some]
     dim = 0
     if journal.rows:
-        metadata = {
-            "adios.model": extractor.source,
-            "adios.card": extractor.name,
-            "adios.precision": extractor.settings["precision"],
-        }
-        with open_writer(output, metadata) as writer:
+        with open_writer(output, metadata_of(extractor)) as writer:
             for ids, features, _ in journal.frames():
                 if ids:  # a frame may hold failures alone
                     writer.write(ids, features)

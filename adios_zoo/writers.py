@@ -1,4 +1,6 @@
-"""Feature files: rows of (path, feature) written batch by batch as parquet, npy, safetensors or csv, and read back.
+"""Feature files: rows of (path, feature) written batch by batch as parquet, npy, safetensors or csv.
+
+:mod:`adios_zoo.feature_file` reads them.
 
 ================  ==========================================================================================
 ``.parquet``      columns ``path`` (string) and ``feature`` (fixed-size list of float32); metadata in the schema
@@ -17,7 +19,7 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -52,32 +54,6 @@ def check_suffix(path: Path) -> None:
     """Raise ConfigError for a name whose suffix :func:`open_writer` does not know."""
     if path.suffix.lower() not in _WRITERS:
         raise ConfigError(f"{path}: cannot tell the format; name the output {_SUFFIXES}.")
-
-
-def read_features(path: Path) -> tuple[list[str], Features]:
-    """Read back the ids (n) and the features (n, D) of a file that :func:`open_writer` wrote.
-
-    Raises ConfigError for an unknown suffix, DataError for a file that is missing or not of this form.
-    """
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise ConfigError(f"{path}: cannot tell the format; features are read from {_SUFFIXES}.")
-    try:
-        ids, features = read(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename or path}: no such file; write it with 'adios extract'.") from error
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        StopIteration,
-    ) as error:  # pyarrow's errors are among these
-        detail = " ".join(str(error).split())
-        raise DataError(f"{path}: not a feature file of 'adios extract' ({detail}).") from error
-    if features.ndim != 2 or len(ids) != len(features):
-        raise DataError(f"{path}: {len(ids)} paths do not match features of shape {features.shape}.")
-    return ids, features
 
 
 class FeatureWriter(ABC):
@@ -230,57 +206,10 @@ def csv_lines(rows: Iterable[Iterable[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _read_parquet(path: Path) -> tuple[list[str], Features]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["path", "feature"])
-    feature = table.column("feature").combine_chunks()
-    values = feature.flatten().to_numpy(zero_copy_only=False)
-    return table.column("path").to_pylist(), values.astype(np.float32, copy=False).reshape(len(table), -1)
-
-
-def _read_npy(path: Path) -> tuple[list[str], Features]:
-    features = np.load(path, allow_pickle=False)
-    return _read_paths(path), np.asarray(features, dtype=np.float32)
-
-
-def _read_safetensors(path: Path) -> tuple[list[str], Features]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        features = load_file(path)["features"]
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-    return _read_paths(path), np.asarray(features, dtype=np.float32)
-
-
-def _read_paths(path: Path) -> list[str]:
-    return paths_file(path).read_text(encoding="utf-8").split("\n")[:-1]
-
-
-def _read_csv(path: Path) -> tuple[list[str], Features]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        if next(rows)[:2] != ["path", "f0"]:
-            raise ValueError("the first line is not path,f0,f1,...")
-        ids, features = [], []
-        for row in rows:
-            ids.append(row[0])
-            features.append(np.array(row[1:], dtype=np.float32))
-    return ids, np.stack(features)
-
-
 _WRITERS: dict[str, type[FeatureWriter]] = {
     ".parquet": ParquetFeatures,
     ".npy": NpyFeatures,
     ".safetensors": SafetensorsFeatures,
     ".csv": CsvFeatures,
-}
-_READERS: dict[str, Callable[[Path], tuple[list[str], Features]]] = {
-    ".parquet": _read_parquet,
-    ".npy": _read_npy,
-    ".safetensors": _read_safetensors,
-    ".csv": _read_csv,
 }
 _SUFFIXES = "*.parquet, *.npy, *.safetensors or *.csv"

@@ -75,6 +75,9 @@ def export_web(
     images = find_images(gallery) if gallery is not None else []
     if len(images) > MOST_IMAGES:
         raise ConfigError(f"{gallery} has {len(images)} images; the gallery of a page takes at most {MOST_IMAGES}.")
+    card, _ = locate(os.fspath(source))
+    if card.masker is None:
+        raise ConfigError(f"{card.name} has no masker, which the page would show; choose a model that has one.")
     web = web_runtime(Path(runtime) if runtime is not None else None)
     new = out.with_name(f".{out.name.lstrip('.')}.{secrets.token_hex(4)}.partial")
     try:
@@ -120,6 +123,7 @@ def _exported(source: str | os.PathLike[str], scratch: Path) -> tuple[Card, Path
 
 def _facts(card: Card, new: Path) -> dict[str, Any]:
     """What the page must know of the model."""
+    assert card.masker is not None
     return {
         "name": card.name,
         "summary": card.summary,

@@ -38,8 +38,6 @@ def test_demo_finds_each_photograph_in_its_mirror(tmp_path, capsys):
     result = demo.show(FakeModel(), demo.sample_photographs(), tmp_path / "out")
     assert len(result.names) == 8
     assert result.features.shape == (8, 24)
-    assert result.cosine.shape == (8, 8)
-    np.testing.assert_allclose(np.diag(result.cosine), 1, atol=1e-5)
     for name in ("china", "flower"):
         assert result.neighbours[f"{name} mirrored"][0] == name
         assert result.neighbours[name] == (f"{name} mirrored", pytest.approx(1, abs=1e-3))
@@ -61,11 +59,3 @@ def test_views_show_the_parts_they_name():
     assert np.asarray(views["p left half"]).min() == 200
     assert np.asarray(views["p right half"]).max() == 0
     assert np.asarray(views["p mirrored"])[0, :, 0].tolist() == [0, 0, 0, 200, 200, 200]
-
-
-def test_cosine_similarities():
-    features = np.array([[2, 0], [0, 3], [1, 1], [0, 0]], np.float32)
-    cosine = demo.cosine_similarities(features)
-    half = np.sqrt(0.5)
-    expected = [[1, 0, half, 0], [0, 1, half, 0], [half, half, 1, 0], [0, 0, 0, 0]]
-    np.testing.assert_allclose(cosine, expected, atol=1e-6)

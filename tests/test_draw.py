@@ -12,7 +12,7 @@ from PIL import Image
 from timm.data import create_transform
 from torch import Tensor, nn
 
-from adios_zoo import draw
+from adios_zoo import draw, page
 from adios_zoo.errors import ConfigError, DataError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.25, 0.25)
@@ -134,13 +134,13 @@ def test_composite_paints_each_place_in_its_masks_colour():
 @pytest.mark.parametrize("slots", [1, 4, 6, 10])
 def test_mask_sheet_has_a_column_per_slot(slots, monkeypatch):
     headings = []
-    original = draw.Page.text
+    original = page.Page.text
 
-    def spy(page, at, text, *rest):
+    def spy(self, at, text, *rest, **options):
         headings.append(text)
-        original(page, at, text, *rest)
+        original(self, at, text, *rest, **options)
 
-    monkeypatch.setattr(draw.Page, "text", spy)
+    monkeypatch.setattr(page.Page, "text", spy)
     masks = random_masks(slots, 32)
     sheet = draw.mask_sheet(photograph(90, 90), masks, mean=MEAN, title="a" * 300 + "é中.jpg", caption="fake")
     assert sheet.mode == "RGB"

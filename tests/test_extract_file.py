@@ -19,9 +19,9 @@ from torch import Tensor
 from adios_zoo import journal
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.extract_file import extract_to_file
+from adios_zoo.feature_file import read_features
 from adios_zoo.images import ImageRef
 from adios_zoo.sources import Stream
-from adios_zoo.writers import read_features
 from tests.stub import stub_extractor
 from tests.tiny import break_five, small_images, tiny_extractor
 

@@ -18,10 +18,10 @@ from PIL import Image
 from adios_zoo import FeatureExtractor
 from adios_zoo.cli import main
 from adios_zoo.errors import BackendError, IntegrityError
+from adios_zoo.feature_file import read_features
 from adios_zoo.model import load_model, write_card
 from adios_zoo.model_card import card_of_folder
 from adios_zoo.runtime import OnnxEncoder
-from adios_zoo.writers import read_features
 from tests.models import exported_model, small_model
 
 

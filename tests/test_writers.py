@@ -10,7 +10,8 @@ import pytest
 
 from adios_zoo import files, writers
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.writers import open_writer, read_features
+from adios_zoo.feature_file import read_features
+from adios_zoo.writers import open_writer
 
 IDS = ["a.jpg", 'odd, "name".jpg', "ü/b c.jpg", "d.jpg", "e.jpg"]
 FEATURES = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32) * np.float32(1e-3)

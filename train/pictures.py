@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from adios_zoo.draw import Floats, Page, composite, cut_out, resize_masks, slot_colour, slot_rgb
+from adios_zoo.draw import Floats, composite, cut_out, picture_of, resize_masks, slot_colour, slot_rgb
 from adios_zoo.errors import DataError
 from adios_zoo.files import replacing
+from adios_zoo.page import HEADING, MARGIN, TITLE, Page
 
 # In pixels.
-_TILE, _GAP, _HEADING, _MARGIN, _TITLE = 128, 8, 26, 32, 64
+_TILE, _GAP = 128, 8
 _KEY = "adios"  # of the picture's facts in the PNG's header
 
 
@@ -34,11 +35,9 @@ def write_picture(path: Path, images: Floats, masks: Floats, *, epoch: int, capt
     """
     slots = masks.shape[1]
     page = Page(*_corner(len(images), slots + 2))
-    page.text((_MARGIN, _MARGIN - 10), f"After {epoch} epoch{'' if epoch == 1 else 's'}" if epoch else "Untrained", 24)
-    page.text((_MARGIN, _MARGIN + 24), caption, 14)
+    page.title(f"After {epoch} epoch{'' if epoch == 1 else 's'}" if epoch else "Untrained", caption)
     for row, (image, weights) in enumerate(zip(images, masks, strict=True)):
-        photo = Image.fromarray((image * 255).round().clip(0, 255).astype(np.uint8))
-        resized = np.asarray(photo.resize((_TILE, _TILE), Image.Resampling.BICUBIC), np.float32)
+        resized = np.asarray(picture_of(image).resize((_TILE, _TILE), Image.Resampling.BICUBIC), np.float32)
         pixels = np.asarray(resized / 255, np.float32)
         large = resize_masks(weights, _TILE)
         tiles: list[tuple[str, str | None, Floats]]
@@ -47,7 +46,7 @@ def write_picture(path: Path, images: Floats, masks: Floats, *, epoch: int, capt
             tiles.append((f"Mask {k + 1}", slot_colour(k), cut_out(np.ones_like(pixels), mask, slot_rgb(k))))
         for column, (heading, swatch, tile) in enumerate(tiles):
             left, top, _, _ = _box(row, column)
-            page.tile((left, top - _HEADING), heading if row == 0 else "", tile, swatch if row == 0 else None)
+            page.tile((left, top - HEADING), heading if row == 0 else "", picture_of(tile), swatch if row == 0 else None)
     facts = PngInfo()
     facts.add_text(_KEY, json.dumps({"epoch": epoch, "images": len(images), "slots": slots}))
     with replacing(path) as file:
@@ -95,11 +94,11 @@ def picture_path(run: Path, epoch: int) -> Path:
 
 
 def _box(row: int, column: int) -> tuple[int, int, int, int]:
-    left = _MARGIN + column * (_TILE + _GAP)
-    top = _MARGIN + _TITLE + _HEADING + row * (_TILE + _GAP)
+    left = MARGIN + column * (_TILE + _GAP)
+    top = MARGIN + TITLE + HEADING + row * (_TILE + _GAP)
     return left, top, left + _TILE, top + _TILE
 
 
 def _corner(rows: int, columns: int) -> tuple[int, int]:
     _, _, right, bottom = _box(rows - 1, columns - 1)
-    return right + _MARGIN, bottom + _MARGIN
+    return right + MARGIN, bottom + MARGIN
