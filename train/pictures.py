@@ -46,7 +46,9 @@ def write_picture(path: Path, images: Floats, masks: Floats, *, epoch: int, capt
             tiles.append((f"Mask {k + 1}", slot_colour(k), cut_out(np.ones_like(pixels), mask, slot_rgb(k))))
         for column, (heading, swatch, tile) in enumerate(tiles):
             left, top, _, _ = _box(row, column)
-            page.tile((left, top - HEADING), heading if row == 0 else "", picture_of(tile), swatch if row == 0 else None)
+            page.tile(
+                (left, top - HEADING), heading if row == 0 else "", picture_of(tile), swatch if row == 0 else None
+            )
     facts = PngInfo()
     facts.add_text(_KEY, json.dumps({"epoch": epoch, "images": len(images), "slots": slots}))
     with replacing(path) as file:
