@@ -23,6 +23,7 @@ from adios_zoo.cores import usable_cpus
 from adios_zoo.draw import Floats
 from adios_zoo.errors import DataError
 from adios_zoo.images import ImageError, ImageRef
+from adios_zoo.knn import knn
 from adios_zoo.model_card import Card
 from adios_zoo.preprocess import make_transform
 from adios_zoo.sources import Source, Stream
@@ -31,7 +32,6 @@ from .chance import generator_for
 from .data import ImageSet
 from .pictures import picture_path, write_picture
 from .probe.evaluate import encode
-from .probe.knn import knn
 from .record import RunLog, TrackerName
 
 _LOOKS = 20  # a run, where no interval is set
