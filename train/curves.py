@@ -51,7 +51,7 @@ def curves(run: RunFiles) -> Iterator[str]:
         "What each mask hides, on average over the batch.",
         [line(f"area_{k}", f"mask {k + 1}", slot_colour(k)) for k in range(slots)],
         bounds=(0.0, None),
-        marks=[Mark(1 / slots, "even share")] if slots else [],
+        marks=[Mark(1 / slots, "even share")] if slots and run.learned else [],
     )
     yield draw(
         "Mask entropy",

@@ -36,13 +36,21 @@ class Verdict:
 
 
 def verdicts(
-    log: Log, limits: Mapping[str, Any], *, classes: int, queries: int, unreadable: int, images: int
+    log: Log,
+    limits: Mapping[str, Any],
+    *,
+    learned: bool = True,
+    classes: int,
+    queries: int,
+    unreadable: int,
+    images: int,
 ) -> list[Verdict]:
     """The verdict of every rule that has something to say.
 
     Args:
         log: its numbers by name.
         limits: the recipe's :class:`adios_zoo.train.watch.WatchSettings`, beyond which a run is stopped.
+        learned: whether a masker is trained; of masks that are drawn at random nothing is said.
         classes: of the labels; 0 without.
         queries: images that the k-NN accuracy is measured on.
         unreadable: images that could not be read.
@@ -51,8 +59,8 @@ def verdicts(
     found = [
         _numbers(log),
         _embeddings(log, limits.get("min_deviation", 0.0)),
-        _slots(log, limits.get("max_share", 1.0)),
-        _masks(log, limits.get("max_mask_entropy", 1.0)),
+        _slots(log, limits.get("max_share", 1.0)) if learned else None,
+        _masks(log, limits.get("max_mask_entropy", 1.0)) if learned else None,
         _features(log, classes, queries),
     ]
     if unreadable:

@@ -116,7 +116,7 @@ def choose_shown(
         count = s.queries * min(len(labelled), s.gallery + s.queries) // (s.gallery + s.queries)
         queries, gallery = _part(labelled, slice(count)), _part(labelled, slice(count, None))
     gallery = _part(gallery, slice(s.gallery))
-    if not len(queries) or len(gallery.labels.unique()) < 2:
+    if not len(queries) or bool((gallery.labels == gallery.labels[:1]).all()):
         return Shown(pictures, None, None)
     return Shown(pictures, gallery, queries)
 

@@ -38,8 +38,10 @@ def write_picture(path: Path, images: Floats, masks: Floats, *, epoch: int, capt
     page.text((_MARGIN, _MARGIN + 24), caption, 14)
     for row, (image, weights) in enumerate(zip(images, masks, strict=True)):
         photo = Image.fromarray((image * 255).round().clip(0, 255).astype(np.uint8))
-        pixels = np.asarray(photo.resize((_TILE, _TILE), Image.Resampling.BICUBIC), np.float32) / 255
+        resized = np.asarray(photo.resize((_TILE, _TILE), Image.Resampling.BICUBIC), np.float32)
+        pixels = np.asarray(resized / 255, np.float32)
         large = resize_masks(weights, _TILE)
+        tiles: list[tuple[str, str | None, Floats]]
         tiles = [("Image", None, pixels), ("All masks", None, composite(pixels, large))]
         for k, mask in enumerate(large):
             tiles.append((f"Mask {k + 1}", slot_colour(k), cut_out(np.ones_like(pixels), mask, slot_rgb(k))))

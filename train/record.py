@@ -114,7 +114,7 @@ class TensorBoard:
             raise _missing("tensorboard") from error
         where = folder / "tensorboard"
         with explained(where):
-            self.writer: Any = SummaryWriter(str(where), purge_step=step)  # type: ignore[no-untyped-call]
+            self.writer: Any = SummaryWriter(str(where), purge_step=step)
         if step == 0:
             self.writer.add_text("recipe", f"```json\n{json.dumps(config, indent=2)}\n```", 0)
 

@@ -111,9 +111,9 @@ def _header(run: RunFiles, title: str) -> str:
     method = _METHODS.get(run.setting("game.method", ""), run.setting("game.method", "?"))
     slots, use = slots_of(run.log), run.setting("game.mask_use", "")
     masks = f", {slots} masks, {_USES.get(use, use)}" if slots else ""
+    game = f"ADIOS with {method}{masks}" if run.learned else f"{method}, masks: {run.setting('masker.kind')}"
     images = run.facts.get("images")
-    about = f"ADIOS with {method}{masks}"
-    about += f"; {images:,} images, {run.setting('epochs', '?')} epochs" if isinstance(images, int) else ""
+    about = game + f"; {images:,} images, {run.setting('epochs', '?')} epochs" if isinstance(images, int) else game
     level, state = _state(run)
     return (
         f'<header>\n<p class="name">{escape(run.name)}</p>\n<h1>{escape(title)}</h1>\n<p>{escape(about)}.</p>\n'
@@ -172,6 +172,7 @@ def _health(run: RunFiles) -> str:
     found = verdicts(
         run.log,
         run.setting("watch", {}),
+        learned=run.learned,
         classes=int(run.facts.get("classes") or 0),
         queries=int(run.facts.get("queries") or 0),
         unreadable=run.unreadable,

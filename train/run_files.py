@@ -45,8 +45,14 @@ class RunFiles:
     @property
     def step(self) -> int:
         """Steps that were taken, as far as the folder tells."""
-        logged = [int(self.log["loss"].steps[-1]) + 1] if "loss" in self.log else []
+        # A record is of a step that was taken then; a look is between steps.
+        logged = [int(self.log[name].steps[-1]) + (name == "loss") for name in ("loss", "knn_top1") if name in self.log]
         return max([*logged, *[int(s.get("step", 0)) for s in self.sessions[-1:]]], default=0)
+
+    @property
+    def learned(self) -> bool:
+        """Whether a masker is trained, rather than masks drawn at random."""
+        return bool(self.setting("masker.kind", "learned") == "learned")
 
     def values(self, name: str) -> list[float]:
         """The values of one name in the log, in order."""

@@ -133,8 +133,12 @@ class Trainer:
     def _record(self, p: _Played) -> dict[str, Tensor]:
         masks = [m.detach() for m in p.masks.values()]
         area = torch.cat([m.mean(dim=(2, 3)) for m in masks]).mean(0)
-        found = {"loss": p.turn.loss, "probe_loss": p.turn.probe, "deviation": p.turn.deviation}
-        found["probe_accuracy"] = p.turn.probe_accuracy
+        found: dict[str, Tensor | None] = {
+            "loss": p.turn.loss,
+            "probe_loss": p.turn.probe,
+            "probe_accuracy": p.turn.probe_accuracy,
+            "deviation": p.turn.deviation,
+        }
         found |= {f"area_{k}": a for k, a in enumerate(area)}
         if self.game.masker is not None:
             # 0 where each pixel belongs to one slot, 1 where all slots share it evenly.

@@ -75,8 +75,8 @@ def test_a_run_leaves_a_model_that_loads(tmp_path: Path) -> None:
     x = torch.randn(2, 3, 32, 32)
     assert model(x).shape[0] == 2
     assert model.masks(x).shape == (2, 3, 32, 32)
-    records = log(tmp_path / "run")
-    assert [r["epoch"] for r in records][-1] == 2
+    records = [r for r in log(tmp_path / "run") if "loss" in r]
+    assert records[-1]["epoch"] == 2
     assert {"loss", "probe_loss", "objective", "area_0", "mask_entropy", "lr_masker"} <= set(records[0])
 
 
@@ -208,7 +208,7 @@ def test_a_full_disk_is_one_sentence_and_the_previous_checkpoint_stays(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"checkpoint.safetensors: the disk is full|log.jsonl: the disk is full"):
+    with pytest.raises(DataError, match="the disk is full"):
         pretrain(small_recipe(epochs=4), source, tmp_path / "run", show_progress=False)
     monkeypatch.undo()
     kept = load_file(tmp_path / "run" / "checkpoint.safetensors")

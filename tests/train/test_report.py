@@ -142,6 +142,14 @@ def test_without_labels_masks_or_anything(tmp_path: Path) -> None:
     Page(text)
 
 
+def test_masks_that_nobody_learns(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", sessions=[FACTS], records=log(), masker={"kind": "patches", "slots": 2})
+    text = write_report(run).read_text()
+    assert "SimCLR, masks: patches; 1,200 images, 3 epochs." in text
+    assert "No collapse" in text
+    assert "Every mask has its share" not in text
+
+
 def test_a_long_log_makes_a_small_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", sessions=[FACTS], records=log(200_000, 2))
     path = write_report(run)
