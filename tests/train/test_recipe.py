@@ -39,7 +39,7 @@ def test_three_mistakes_are_three_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"epochs": 0}, "epochs must be positive"),
+        ({"epochs": 0}, "epochs must be above 0, not 0"),
         ({"batch_size": 1}, "batch_size"),
         ({"masker": {"every": 0}}, "masker.every"),
         ({"epochs": True}, "whole number"),
