@@ -53,7 +53,7 @@ def card_of_run(recipe: Recipe, *, images: int, progress: Progress, width: int) 
 def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
     architecture, method = recipe.encoder.architecture, recipe.game.method
     m = recipe.masker
-    masker, trained = None, f"{method} with {_MASKS_OF[m.kind]}"
+    masker, trained = None, f"{method} with {_MASKS_OF.get(m.kind)}"
     if m.kind == "learned":
         blocks = m.blocks if m.blocks is not None else default_blocks(m.image_size)
         masker, trained = MaskerFacts(m.image_size, m.slots, m.base_channels, m.norm, blocks), f"ADIOS with {method}"
