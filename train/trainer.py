@@ -109,7 +109,7 @@ class Trainer:
 
     def _draw(self, draws: Draws) -> Tensor | None:
         index = self.game.draw(self.plan.recipe.masker.slots, draws)
-        return None if index is None else index.to(self.plan.processes.device)
+        return None if index is None else index.to(self.plan.processes.device, non_blocking=True)
 
     def _record(self, p: _Played) -> dict[str, Tensor]:
         masks = [m.detach() for m in p.masks.values()]
