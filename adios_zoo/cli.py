@@ -14,6 +14,10 @@ from adios_zoo import __version__
 from adios_zoo.errors import AdiosError
 from adios_zoo.registry import DEFAULT_MODEL
 
+SOURCE = (
+    "folder, glob, .txt list or image file, parquet:GLOB, tar:GLOB, hf:ORG/NAME, torchvision:NAME or an address such "
+    "as s3://BUCKET/FOLDER; see docs/data.md"
+)
 MODEL = "name, model folder, local-dir:PATH or hf-hub:ORG/NAME"
 
 
@@ -83,15 +87,30 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--npy", action="store_true", help="write the masks as (N, H, W) .npy files too")
     _add_quiet(sub)
 
+    sub = command("data", _data, "Say what a source of images holds.")
+    sub.add_argument("source", help=SOURCE)
+    sub.add_argument("--download", action="store_true", help="let torchvision fetch a data set that is not there")
+
     sub = command("pretrain", _pretrain, "Train an encoder and its masker.")
     sub.add_argument("recipe", help="name of a recipe, or the path of a .yaml file")
     sub.add_argument("settings", nargs="*", metavar="key=value", help="such as optimiser.lr=0.2")
-    sub.add_argument("--data", required=True, help="images: a folder, parquet:GLOB, tar:GLOB, hf:..., ...")
+    sub.add_argument("--data", required=True, help=SOURCE)
     sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     sub.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    sub.add_argument("--held-out", metavar="SOURCE", help="labelled images, for the k-NN accuracy between epochs")
     sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
     _add_quiet(sub)
+
+    sub = command(
+        "recipes", _recipes, "Name the recipes that come with the package, or print one with all its settings."
+    )
+    sub.add_argument("recipe", nargs="?", help="name of a recipe, or the path of a .yaml file")
+    sub.add_argument("settings", nargs="*", metavar="key=value", help="such as optimiser.lr=0.2")
+
+    sub = command("report", _report, "Write report.html of a run, at any time.")
+    sub.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run")
+    sub.add_argument("-o", "--output", type=Path, help="default: RUN/report.html")
 
     bench = commands.add_parser("bench", help="Measure this machine's speed, against the plain way.")
     benches = bench.add_subparsers(title="what", required=True, metavar="WHAT")
@@ -118,8 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = evaluations.add_parser("knn", parents=[common], help="weighted k-nearest-neighbour accuracy")
     sub.set_defaults(run=_knn)
     _add_model(sub)
-    sub.add_argument("--train", required=True, help="labelled images that vote: parquet:GLOB")
-    sub.add_argument("--test", required=True, help="labelled images that are judged: parquet:GLOB")
+    sub.add_argument("--train", required=True, help=f"labelled images that vote: {SOURCE}")
+    sub.add_argument("--test", required=True, help=f"labelled images that are judged: {SOURCE}")
     sub.add_argument("--train-images", type=int, help="only the first so many of them")
     sub.add_argument("--test-images", type=int, help="only the first so many of them")
     sub.add_argument("-k", type=int, default=20, help="neighbours; default: 20")
@@ -163,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_images(parser: argparse.ArgumentParser, *, output: str) -> None:
-    parser.add_argument("images", nargs="+", help="image files, folders, glob patterns, or .txt lists of paths")
+    parser.add_argument("images", nargs="+", help=SOURCE)
     parser.add_argument("-o", "--output", type=Path, required=True, help=output)
 
 
@@ -249,6 +268,14 @@ def _masks(options: argparse.Namespace) -> int:
     return 1 if report.failures else 0
 
 
+def _data(options: argparse.Namespace) -> int:
+    from adios_zoo.sources.describe import describe
+
+    for line in describe(options.source, download=options.download):
+        print(line)
+    return 0
+
+
 def _pretrain(options: argparse.Namespace) -> int:
     from adios_zoo.train.loop import pretrain
     from adios_zoo.train.recipe import read_recipe
@@ -258,11 +285,31 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.data,
         options.output,
         resume=options.resume,
+        held_out=options.held_out,
         device=options.device,
         workers=options.workers,
         show_progress=not options.quiet,
     )
     print(folder)
+    return 0
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from adios_zoo.train import recipe_files
+
+    if options.recipe is None:
+        print(recipe_files.recipe_table())
+        return 0
+    from adios_zoo.train.recipe import read_recipe
+
+    print(recipe_files.to_yaml(read_recipe(options.recipe, options.settings).to_dict()), end="")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from adios_zoo.train.report import write_report
+
+    print(write_report(options.run_folder, options.output))
     return 0
 
 

@@ -39,7 +39,7 @@ class DemoResult:
         features: (n, D), float32.
         cosine: (n, n) cosine similarities of the features.
         neighbours: for each view the most similar other view, and their cosine similarity.
-        pictures: the mask pictures, one per photograph.
+        pictures: the mask pictures, one per photograph; none of a model without a masker.
     """
 
     names: tuple[str, ...]
@@ -81,6 +81,9 @@ def show(model: AdiosModel, photographs: Sequence[Path], out: str | Path) -> Dem
         neighbours[name] = (names[near], float(cosine[i, near]))
         print(f"  {name:<20}{cosine[i, near]:<7.3f}{names[near]:<21}{cosine[i, far]:<7.3f}{names[far]}")
 
+    if model.masker is None:
+        print("\nMasks        none: the model was trained without a masker")
+        return DemoResult(names, features, cosine, neighbours, ())
     started = time.perf_counter()
     report = draw_masks(model, photographs, out, progress=False)
     print(f"\nMasks        {len(report.written)} pictures in {time.perf_counter() - started:.1f} s")

@@ -23,9 +23,10 @@ from tqdm import tqdm
 from adios_zoo.errors import ConfigError
 from adios_zoo.extract import Failure
 from adios_zoo.files import replacing
-from adios_zoo.find import PathLike, find_images
-from adios_zoo.images import ImageError, read_image
+from adios_zoo.find import PathLike
+from adios_zoo.images import ImageError, open_images
 from adios_zoo.preprocess import crop_start, resized_size
+from adios_zoo.sources import Source
 
 if TYPE_CHECKING:
     from adios_zoo.model import AdiosModel
@@ -69,7 +70,7 @@ def draw_masks(
 
     Args:
         model: a model with its masker.
-        images: a folder, a glob, a list or paths, as :func:`adios_zoo.find.find_images` takes them.
+        images: a SOURCE or several, see :mod:`adios_zoo.sources`.
         out_dir: where to write; made if absent.
         save_npy: also write ``<stem>.npy``: the masks, float32, (N, H, W) at the model's size.
         progress: show a progress bar on a terminal.
@@ -78,15 +79,18 @@ def draw_masks(
         DataError: if there are no images, or ``out_dir`` cannot be written.
         ConfigError: if a picture would take the place of one of the images.
     """
-    paths = find_images(images)
+    refs = open_images(images)
+    # By number, a table's rows are named without being read.
+    numbered = (refs[i] for i in range(len(refs))) if isinstance(refs, Source) else refs
+    paths = [Path(ref.id) for ref in numbered]
     targets = _targets(paths, _root(images, paths), Path(out_dir))
     written: list[Path] = []
     failures: list[Failure] = []
     # None: tqdm draws its bar on a terminal only.
-    bar = tqdm(paths, unit="image", disable=None if progress else True)
-    for path, target in zip(bar, targets, strict=True):
+    bar = tqdm(refs, total=len(paths), unit="image", disable=None if progress else True)
+    for ref, path, target in zip(bar, paths, targets, strict=True):
         try:
-            image = read_image(path)
+            image = ref.read()
         except ImageError as error:
             failures.append(Failure(error.id, error.reason))
             continue
@@ -167,7 +171,7 @@ def composite(photo: Floats, masks: Floats) -> Floats:
     """All masks (N, H, W) in their colours over the photo (H, W, 3) in grey: (H, W, 3), in [0, 1]."""
     # The fourth power lets the largest mask of a pixel win, with borders as soft as the masks' own.
     weights = masks**4 / (masks**4).sum(axis=0, keepdims=True)
-    colours = np.stack([_rgb(k) for k in range(len(masks))])
+    colours = np.stack([slot_rgb(k) for k in range(len(masks))])
     paint = np.einsum("nhw,nc->hwc", weights, colours)
     grey = photo @ np.array([0.299, 0.587, 0.114], np.float32)
     # Shading the paint by the photograph keeps its drawing visible without tinting the colours.
@@ -188,7 +192,7 @@ def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], titl
     grid = _MARGIN + _LARGE + _GAP + _COLUMN_GAP
     width = grid + slots * (_TILE + _COLUMN_GAP) - _COLUMN_GAP + _MARGIN
     height = _MARGIN + _TITLE + 3 * (_HEADING + _TILE) + 2 * _GAP + _FOOTER + _MARGIN
-    page = _Page(width, height)
+    page = Page(width, height)
     page.text((_MARGIN, _MARGIN - 8), title, 26)
     page.text((_MARGIN, _MARGIN + 28), caption, 15, _FAINT)
 
@@ -205,7 +209,7 @@ def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], titl
     for k, (weight, percent) in enumerate(zip(weights, area_percentages(masks), strict=True)):
         x = grid + k * (_TILE + _COLUMN_GAP)
         heading = f"Mask {k + 1}, {percent} % of the area"
-        page.tile((x, top), heading, cut_out(paper, weight, _rgb(k)), _colour(k))
+        page.tile((x, top), heading, cut_out(paper, weight, slot_rgb(k)), slot_colour(k))
         page.tile((x, top + row), _SEEN if k == 0 else "", cut_out(small, weight, mean))
         # On white, not on the mean colour: this row is for the reader, no network is given it.
         page.tile((x, top + 2 * row), _HIDDEN if k == 0 else "", cut_out(small, 1 - weight, (1, 1, 1)))
@@ -214,7 +218,7 @@ def mask_sheet(photo: Image.Image, masks: Floats, *, mean: Sequence[float], titl
     return page.image
 
 
-class _Page:
+class Page:
     """A light sheet to set tiles and text on."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -247,12 +251,14 @@ class _Page:
         self.draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_LINE)
 
 
-def _colour(slot: int) -> str:
+def slot_colour(slot: int) -> str:
+    """The colour of a slot, from 0, as ``#RRGGBB``; the same in every picture."""
     return _COLOURS[slot % len(_COLOURS)]
 
 
-def _rgb(slot: int) -> Floats:
-    colour = _colour(slot)
+def slot_rgb(slot: int) -> Floats:
+    """:func:`slot_colour` as three numbers in [0, 1]."""
+    colour = slot_colour(slot)
     return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)], np.float32)
 
 
@@ -288,7 +294,8 @@ def _targets(paths: Sequence[Path], root: Path | None, out_dir: Path) -> list[Pa
     targets = []
     for path in paths:
         below = _absolute(path).relative_to(root) if root else Path(path.name)
-        first = name = below.with_suffix("")
+        # What follows the dot in the name of a table's row, such as a.parquet[3], is no image's suffix.
+        first = name = below if below.name.endswith("]") else below.with_suffix("")
         copy = 1
         while str(name).lower() in taken:
             copy += 1

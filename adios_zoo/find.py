@@ -8,10 +8,9 @@ Which files are taken
     list file   ``.txt``, one path a line, relative to the list's own folder; blank lines and ``#`` lines are
                 skipped.  Every line is taken.
     file        taken, whatever its suffix.
-    sequence    any of these, one after the other.
 
 Folders and globs give name order, which is the order of the POSIX path strings (relative to the folder);
-lists and sequences keep theirs.  Names that start with a dot are hidden and never taken from a folder or a
+lists keep theirs.  Names that start with a dot are hidden and never taken from a folder or a
 glob.
 """
 
@@ -66,20 +65,6 @@ def find(source: PathLike) -> Found:
     found = find_or_keep(source)
     if list(found.names[:2]) == [str(Path(source))] and not _exists(Path(source)):
         raise DataError(f"{source}: no such file or folder; give a folder, a glob, a .txt list or an image file.")
-    return found
-
-
-def find_images(source: PathLike | Sequence[PathLike]) -> list[Path]:
-    """List the image files of a folder, glob, ``.txt`` list, single file, or a sequence of these.
-
-    A member of a sequence or a line of a list that does not exist is kept, so that reading it reports it.
-
-    Raises DataError when ``source`` does not exist, a folder cannot be listed, or nothing is found.
-    """
-    places = [find(source)] if isinstance(source, (str, os.PathLike)) else [find_or_keep(item) for item in source]
-    found = [Path(place.base + name) for place in places for name in place.names]
-    if not found:
-        raise DataError("no images were given: pass at least one path.")
     return found
 
 

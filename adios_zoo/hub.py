@@ -32,7 +32,7 @@ def _entry(name: str, card: Card) -> Entry:
     load.__doc__ = (
         f"{card.summary}{alias}\n\n"
         f"    {card.architecture} encoder, {card.input_size} x {card.input_size} pixels, "
-        f"{card.masker.slots} masks, trained with {card.method}.\n\n"
+        f"{card.masker.slots if card.masker else 'no'} masks, trained with {card.method}.\n\n"
         "    Args:\n"
         "        pretrained: load the weights; else they are random.\n"
         "        device: where the model goes.\n\n"

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +70,12 @@ def open_images(images: Images) -> Iterable[ImageRef]:
     or (H,W,4) of uint8 or (H,W) of uint16, a batch (N,H,W,C) of uint8, or a mixture of all in one iterable.
     Paths are their own id; a PIL image or an array is ``#i``, its position in the iterable from 0.
 
-    Returns a :class:`~adios_zoo.sources.Source`, which makes references as they are asked for, or a
-    :class:`~adios_zoo.sources.Stream` without a length, for a SOURCE or a sequence of nothing but these; lazily
-    consumes an iterator; and gives a list for everything else.
+    Returns a :class:`~adios_zoo.sources.Source`, which makes references as they are asked for; where the end is
+    not known beforehand, a :class:`~adios_zoo.sources.Stream`; for an iterator, one that consumes it lazily.
 
     Raises DataError when nothing is found.
     """
-    from adios_zoo.sources import join_streams, open_stream
+    from adios_zoo.sources import Listed, Stream, join, join_streams, open_stream
 
     if isinstance(images, (str, os.PathLike)):
         return open_stream(images)
@@ -83,15 +83,20 @@ def open_images(images: Images) -> Iterable[ImageRef]:
         images = [images]
     elif isinstance(images, np.ndarray):
         images = list(images) if images.ndim == 4 else [images]
+
+    def opened(numbered: Iterable[tuple[int, ImageInput]]) -> Iterator[Stream]:
+        for are_sources, group in groupby(numbered, key=lambda pair: isinstance(pair[1], (str, os.PathLike))):
+            if are_sources:
+                yield join_streams([os.fspath(cast("PathLike", item)) for _, item in group])
+            else:
+                yield Listed([pixels_ref(f"#{position}", item) for position, item in group])
+
     if isinstance(images, Iterator):
-        return (ref for position, item in enumerate(images) for ref in _refs(position, item))
-    items = list(images)
-    if not items:
+        return (ref for pair in enumerate(images) for stream in opened([pair]) for ref in stream)
+    parts = list(opened(enumerate(images)))
+    if not parts:
         raise DataError("no images were given: pass at least one path, PIL image or array.")
-    sources = [item for item in items if isinstance(item, (str, os.PathLike))]
-    if len(sources) == len(items):
-        return join_streams(sources)
-    return [ref for position, item in enumerate(items) for ref in _refs(position, item)]
+    return join(parts)
 
 
 def file_ref(path: str, label: int = -1) -> ImageRef:
@@ -110,8 +115,8 @@ def fetched_ref(id: str, fetch: Callable[[], bytes | None], label: int = -1) -> 
     return ImageRef(id, partial(_decode_fetched, encoded, id), encoded, label)
 
 
-def pixels_ref(id: str, pixels: Image.Image | NDArray[Any], label: int = -1) -> ImageRef:
-    """Refer to an image in memory."""
+def pixels_ref(id: str, pixels: Any, label: int = -1) -> ImageRef:
+    """Refer to a PIL image or an array; anything else is an ImageError when it is read."""
     return ImageRef(id, partial(_in_memory, id, pixels), None, label)
 
 
@@ -169,14 +174,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
-def _refs(position: int, item: ImageInput) -> Iterable[ImageRef]:
-    if isinstance(item, (str, os.PathLike)):
-        from adios_zoo.sources import join_streams
-
-        return join_streams([item])
-    return [pixels_ref(f"#{position}", item)]
-
-
 def _fetched(fetch: Callable[[], bytes | None], id: str) -> bytes:
     with _explained(id):
         return _content(fetch(), id)
@@ -186,7 +183,7 @@ def _decode_fetched(encoded: Callable[[], bytes], id: str) -> Image.Image:
     return decode_image(encoded(), id)
 
 
-def _in_memory(id: str, pixels: Image.Image | NDArray[Any]) -> Image.Image:
+def _in_memory(id: str, pixels: Any) -> Image.Image:
     with _explained(id):  # a PIL image may still be undecoded, and so fail as a file does
         return to_rgb(pixels if isinstance(pixels, Image.Image) else _from_array(pixels))
 

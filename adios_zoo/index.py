@@ -75,11 +75,11 @@ def load_index(key: str) -> Arrays | None:
 
 def save_index(key: str, arrays: Arrays) -> None:
     """Keep arrays under ``key`` if the cache can be written to."""
+    content: dict[str, Any] = dict(arrays)  # numpy's stubs take the arrays for options
     with suppress(DataError), replacing(_file(key)) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **content)
 
 
 def _file(key: str) -> Path:
-    return (
-        cache_home() / "sources" / f"{sha256(f'{_VERSION}/{key}'.encode('utf-8', 'surrogateescape')).hexdigest()}.npz"
-    )
+    digest = sha256(f"{_VERSION}/{key}".encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_home() / "sources" / f"{digest}.npz"

@@ -53,7 +53,7 @@ class Masker(nn.Module):
     ) -> None:
         super().__init__()
         blocks = default_blocks(image_size) if blocks is None else blocks
-        _check(image_size, slots, base_channels, norm, blocks)
+        check_masker(image_size, slots, base_channels, norm, blocks)
         self.image_size, self.slots, self.blocks = image_size, slots, blocks
         down = [base_channels * width for width in _DOWN[blocks]]
         up = [base_channels * width for width in _UP[blocks]]
@@ -104,7 +104,8 @@ def _block(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(*layers, nn.ReLU())
 
 
-def _check(image_size: int, slots: int, base_channels: int, norm: str, blocks: int) -> None:
+def check_masker(image_size: int, slots: int, base_channels: int, norm: str, blocks: int) -> None:
+    """Refuse, as a ConfigError, what no :class:`Masker` can be made with."""
     if blocks not in _DOWN:
         raise ConfigError(
             f"The masker has 4, 5 or 6 blocks, not {blocks}; for {image_size}-pixel images set blocks yourself."

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adios_zoo import registry
 from adios_zoo.encoder import create_encoder
-from adios_zoo.errors import AdiosError, BackendError, CardError, IntegrityError
+from adios_zoo.errors import AdiosError, BackendError, CardError, ConfigError, IntegrityError
 from adios_zoo.fetch import locate
 from adios_zoo.files import write_tensors, write_text
 from adios_zoo.fit import fill, no_larger_than
@@ -46,7 +46,7 @@ class AdiosModel(nn.Module):
 
     Attributes:
         encoder: the timm backbone.
-        masker: the U-Net that hides objects.
+        masker: the U-Net that hides objects; ``None`` where the card has none.
         card: facts of the model.
     """
 
@@ -55,7 +55,7 @@ class AdiosModel(nn.Module):
         self.card = card
         m = card.masker
         self.encoder = create_encoder(card.architecture, **card.model_args)
-        self.masker = Masker(m.image_size, m.slots, m.base_channels, m.norm, m.blocks)
+        self.masker = None if m is None else Masker(m.image_size, m.slots, m.base_channels, m.norm, m.blocks)
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,7 +63,13 @@ class AdiosModel(nn.Module):
         return cast("Tensor", self.encoder(x))
 
     def masks(self, x: Tensor) -> Tensor:
-        """Masks (B, N, H, W) of normalised images (B, 3, H, W): in [0, 1], summing to one over the N slots."""
+        """Masks (B, N, H, W) of normalised images (B, 3, H, W): in [0, 1], summing to one over the N slots.
+
+        Raises:
+            ConfigError: the model has no masker.
+        """
+        if self.masker is None:
+            raise ConfigError(f"{self.card.name} has no masker: it was trained without one, so it gives no masks.")
         return cast("Tensor", self.masker(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -93,9 +99,13 @@ class AdiosModel(nn.Module):
             DataError: the folder cannot be written.
         """
         out = Path(folder)
-        for stale in (out / HEADS, *(out / ONNX_FOLDER).glob("*.onnx")):  # of the model that was here before
+        for stale in (
+            out / HEADS,
+            out / MASKER,
+            *(out / ONNX_FOLDER).glob("*.onnx"),
+        ):  # of the model that was here before
             stale.unlink(missing_ok=True)
-        for name, module in ((ENCODER, self.encoder), (MASKER, self.masker)):
+        for name, module in networks(self).items():
             state = {
                 key: value.to(dtype) if value.is_floating_point() else value
                 for key, value in module.state_dict().items()
@@ -104,7 +114,7 @@ class AdiosModel(nn.Module):
         # The folder's own weights, not the possibly more precise ones in memory, give the golden values.
         stored = self.card.replace(origin="local", files={})
         write_tensors(out / GOLDEN, golden(_with_weights(AdiosModel(stored), out)))
-        write_card(stored, out, also=[out / name for name in (ENCODER, MASKER, GOLDEN)])
+        write_card(stored, out, also=[out / name for name in (*networks(self), GOLDEN)])
         return out
 
     def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None) -> str:
@@ -150,7 +160,7 @@ def load_model(source: str | os.PathLike[str], *, device: str = "cpu") -> AdiosM
         BackendError: the device is not available.
     """
     card, folder = locate(os.fspath(source))
-    files = [folder / name for name in (ENCODER, MASKER)]
+    files = [folder / name for name in ((ENCODER, MASKER) if card.masker else (ENCODER,))]
     # No weight takes less than a byte.
     most = sum(path.stat().st_size for path in files if path.is_file())
     model = _with_weights(build(card, most, what=str(folder / CONFIG)), folder)
@@ -182,19 +192,25 @@ def build(card: Card, elements: int, *, what: str) -> AdiosModel:
         raise CardError(f"{what}: no {card.architecture} can be made with {card.model_args}: {reason}.") from error
 
 
+def networks(model: AdiosModel) -> dict[str, nn.Module]:
+    """The networks of a model by the file that holds them."""
+    return {ENCODER: model.encoder} if model.masker is None else {ENCODER: model.encoder, MASKER: model.masker}
+
+
 def random_model(name: str) -> AdiosModel:
     """The zoo's model ``name`` with randomly initialised weights and its card."""
     return AdiosModel(registry.card(name))
 
 
 def golden(model: AdiosModel) -> dict[str, Tensor]:
-    """Two inputs of the model with their features and masks, by which another backend is checked."""
+    """Two inputs of the model with their features and masks (if it has any), to check another backend by."""
     size = model.card.input_size
     axis = torch.linspace(-3, 3, size)
     waves = torch.stack([torch.sin(axis * (c + 1))[:, None] * torch.cos(axis * (c + 2))[None] for c in range(3)])
     x = torch.stack([waves, waves.flip(0, 2) * 1.5])
     with torch.inference_mode():
-        return {"pixel_values": x, "features": model(x), "masks": model.masks(x)}
+        found = {"pixel_values": x, "features": model(x)}
+        return found if model.masker is None else {**found, "masks": model.masks(x)}
 
 
 def write_card(card: Card, folder: Path, *, also: Iterable[Path] = ()) -> Card:
@@ -216,7 +232,7 @@ def write_card(card: Card, folder: Path, *, also: Iterable[Path] = ()) -> Card:
 
 
 def _with_weights(model: AdiosModel, folder: Path) -> AdiosModel:
-    for name, module in ((ENCODER, model.encoder), (MASKER, model.masker)):
+    for name, module in networks(model).items():
         path = folder / name
         if not path.is_file():
             raise IntegrityError(f"{folder} has no {name}.")

@@ -81,7 +81,7 @@ class Card:
         interpolation: of the resize.
         mean: subtracted from pixel values in [0, 1], per channel.
         std: divided by.
-        masker: shape of the masker.
+        masker: shape of the masker; ``None`` for an encoder that was trained without one.
         license: what is known of the weights' licence.
         origin: ``bundled`` in the package, a ``release`` of the authors, or ``local``.
         aliases: further names in the zoo.
@@ -107,7 +107,7 @@ class Card:
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    masker: MaskerFacts
+    masker: MaskerFacts | None
     license: str
     origin: Origin = "local"
     aliases: tuple[str, ...] = ()
@@ -133,6 +133,8 @@ class Card:
             raise ValueError("crop_pct must not ask for images of more than 8192 pixels.")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise ValueError("mean and std must be finite, std above 0.")
+        if self.masker is None:
+            return
         if not 0 < self.masker.slots <= 64 or not 0 < self.masker.base_channels <= 1024:
             raise ValueError("masker: slots must be from 1 to 64 and base_channels from 1 to 1024.")
         if not 0 < self.masker.image_size <= 4096:
@@ -274,8 +276,7 @@ def readme_of(card: Card) -> str:
         f"- Encoder: `{card.architecture}`, input {card.input_size} x {card.input_size} pixels",
         f"- Preprocessing: {card.crop_mode} crop, crop_pct {card.crop_pct:g}, {card.interpolation}, mean {mean}, "
         f"std {std}",
-        f"- Masker: {card.masker.slots} masks, U-Net of {card.masker.blocks} blocks, base width "
-        f"{card.masker.base_channels}, norm {card.masker.norm}, {card.masker.image_size} pixels",
+        f"- Masker: {_masker_in_words(card.masker)}",
         f"- Method: ADIOS with {card.method}, mask use: {card.mask_use}; paper: {card.paper}",
         f"- Licence: {card.license}",
     ]
@@ -287,12 +288,19 @@ def readme_of(card: Card) -> str:
         "```python",
         "import adios_zoo, timm",
         "",
-        'model = adios_zoo.load_model("local-dir:THIS_FOLDER")      # encoder and masker',
+        'model = adios_zoo.load_model("local-dir:THIS_FOLDER")      # encoder' + (" and masker" if card.masker else ""),
         'encoder = timm.create_model("local-dir:THIS_FOLDER", pretrained=True)',
         "```",
         "",
     ]
     return "\n".join(lines)
+
+
+def _masker_in_words(m: MaskerFacts | None) -> str:
+    if m is None:
+        return "none, the encoder was trained without one"
+    shape = f"U-Net of {m.blocks} blocks, base width {m.base_channels}, norm {m.norm}, {m.image_size} pixels"
+    return f"{m.slots} masks, {shape}"
 
 
 def figures_table(card: Card) -> str:

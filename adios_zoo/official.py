@@ -121,6 +121,7 @@ def _filled(card: Card, groups: Mapping[str, Mapping[str, Tensor]], what: str) -
     encoder = renamed(groups.get("encoder", {}), card.architecture)
     masker = groups.get("masker", {})
     model = build(card, sum(t.numel() for t in (*encoder.values(), *masker.values())), what=what)
+    assert model.masker is not None  # card_of_args gives every release one
     for name, module, tensors in (("encoder", model.encoder, encoder), ("masker", model.masker, masker)):
         fill(module, tensors, what=f"{what}: its {name}")
         _check_finite(name, module, what)

@@ -58,7 +58,15 @@ def table(names: Iterable[str]) -> str:
     for name in names:
         found = card(name)
         also = "" if name == found.name else f" (= {found.name})"
-        rows.append((name + also, found.architecture, str(found.input_size), str(found.masker.slots), found.origin))
+        rows.append(
+            (
+                name + also,
+                found.architecture,
+                str(found.input_size),
+                str(found.masker.slots if found.masker else 0),
+                found.origin,
+            )
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -16,7 +16,6 @@ from adios_zoo.model_card import CONFIG, ENCODER, MASKER, ONNX_FOLDER, README, c
 PREFIX = "hf-hub:"
 
 _WANTED = [CONFIG, "*.safetensors", f"{ONNX_FOLDER}/*", README]
-_NEEDED = (CONFIG, ENCODER, MASKER)
 
 
 def snapshot(name: str) -> Path:
@@ -68,7 +67,18 @@ def _cached(repo: str, revision: str) -> Path | None:
         found = snapshot_download(repo, revision=revision or None, allow_patterns=_WANTED, local_files_only=True)
     except OSError:  # huggingface_hub's error for what is not in the cache is one
         return None
-    return Path(found) if all((Path(found) / file).is_file() for file in _NEEDED) else None
+    return None if _missing(Path(found)) else Path(found)
+
+
+def _missing(folder: Path) -> list[str]:
+    """The files that are not there and that the model cannot do without."""
+    needed = [CONFIG, ENCODER, MASKER]
+    try:
+        if card_of_folder(folder).masker is None:
+            needed.remove(MASKER)
+    except CardError:  # is told when the model is loaded
+        pass
+    return [file for file in needed if not (folder / file).is_file()]
 
 
 def _whole(folder: Path) -> bool:
@@ -103,8 +113,7 @@ def _asked(repo: str, revision: str) -> Path:
             raise DownloadError(_why(repo, error)) from error
         print(f"adios: {_why(repo, error, with_remedy=False)}; its copy in the cache serves", file=sys.stderr)
         return cached
-    missing = [file for file in _NEEDED if not (found / file).is_file()]
-    if missing:
+    if missing := _missing(found):
         raise DownloadError(f"{repo} on the Hub has no {missing[0]}: it holds no model that adios-zoo saved.")
     return found
 

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import types
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adios_zoo.errors import AdiosError
@@ -24,14 +25,31 @@ def build(kind: type[T], data: object, *, what: str, error: type[AdiosError]) ->
         what: names the source in the message.
         error: raised with one line a mistake.
     """
-    mistakes: list[str] = []
-    value = _value(kind, data, "", mistakes)
+    value, mistakes = read(kind, data)
     if mistakes:
-        raise error(f"{what}: " + "\n".join(mistakes))
-    return value  # type: ignore[no-any-return]
+        raise error(f"{what}: " + "\n".join(m.text for m in mistakes))
+    assert value is not None
+    return value
 
 
-def _value(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong: one sentence that names the ``key``."""
+
+    key: str
+    text: str
+
+
+def read(kind: type[T], data: object) -> tuple[T | None, list[Mistake]]:
+    """An instance of ``kind`` from what is right in ``data``, and the mistakes.
+
+    A wrong value leaves its default; where there is none, there is no instance.
+    """
+    mistakes: list[Mistake] = []
+    return _value(kind, data, "", mistakes), mistakes
+
+
+def _value(kind: Any, data: Any, where: str, mistakes: list[Mistake]) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any:
         return data
@@ -62,34 +80,40 @@ def _value(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
     return _scalar(kind, data, where, mistakes)
 
 
-def _dataclass(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
+def _dataclass(kind: Any, data: Any, where: str, mistakes: list[Mistake]) -> Any:
     if not isinstance(data, Mapping):
         return _wrong(where or "the whole", "a mapping", data, mistakes)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     hints = get_type_hints(kind)
     prefix = f"{where}." if where else ""
-    known = len(mistakes)
     for key in data:
         if key not in fields:
             close = difflib.get_close_matches(str(key), list(fields), n=1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}."
-            mistakes.append(f"{prefix}{key} is unknown; {hint}")
+            mistakes.append(Mistake(f"{prefix}{key}", f"{prefix}{key} is unknown; {hint}"))
     values = {}
+    whole = True
     for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if name in data:
-            values[name] = _value(hints[name], data[name], prefix + name, mistakes)
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            mistakes.append(f"{prefix}{name} is missing.")
-    if len(mistakes) > known:
+            known = len(mistakes)
+            value = _value(hints[name], data[name], prefix + name, mistakes)
+            if len(mistakes) == known or dataclasses.is_dataclass(value):
+                values[name] = value
+                continue
+        elif required:
+            mistakes.append(Mistake(prefix + name, f"{prefix}{name} is missing."))
+        whole = whole and not required
+    if not whole:
         return None
     try:
         return kind(**values)
     except ValueError as problem:
-        mistakes.append(f"{where or 'the whole'}: {problem}")
+        mistakes.append(Mistake(where, f"{where or 'the whole'}: {problem}"))
         return None
 
 
-def _tuple(args: tuple[Any, ...], data: Any, where: str, mistakes: list[str]) -> Any:
+def _tuple(args: tuple[Any, ...], data: Any, where: str, mistakes: list[Mistake]) -> Any:
     if not isinstance(data, list | tuple):
         return _wrong(where, "a list", data, mistakes)
     if len(args) == 2 and args[1] is Ellipsis:
@@ -99,7 +123,7 @@ def _tuple(args: tuple[Any, ...], data: Any, where: str, mistakes: list[str]) ->
     return tuple(_value(a, d, f"{where}[{i}]", mistakes) for i, (a, d) in enumerate(zip(args, data, strict=True)))
 
 
-def _scalar(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
+def _scalar(kind: Any, data: Any, where: str, mistakes: list[Mistake]) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool) and abs(data) < 1 << 1000:
         return float(data)
     if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
@@ -108,5 +132,5 @@ def _scalar(kind: Any, data: Any, where: str, mistakes: list[str]) -> Any:
     return _wrong(where, names.get(kind, str(kind)), data, mistakes)
 
 
-def _wrong(where: str, expected: str, data: Any, mistakes: list[str]) -> None:
-    mistakes.append(f"{where} must be {expected}, not {data!r}.")
+def _wrong(where: str, expected: str, data: Any, mistakes: list[Mistake]) -> None:
+    mistakes.append(Mistake(where, f"{where} must be {expected}, not {data!r}."))

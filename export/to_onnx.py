@@ -132,15 +132,14 @@ def export(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> di
 
 
 def graphs(model: AdiosModel) -> dict[str, Graph]:
-    """The three graphs of a model by file name."""
+    """The graphs of a model by file name; without a masker there is none of it."""
     card = model.card
-    side, masker_side = card.input_size, card.masker.image_size
+    side = card.input_size
     batch = {0: "batch"}
-    return {
+    found = {
         "encoder": Graph(
             PooledAndDense(model.encoder), "pixel_values", ("features", "dense"), torch.zeros(2, 3, side, side), batch
         ),
-        "masker": Graph(model.masker, "pixel_values", ("masks",), torch.zeros(2, 3, masker_side, masker_side), batch),
         "encoder_uint8": Graph(
             FromBytes(model.encoder, card),
             "image",
@@ -149,6 +148,10 @@ def graphs(model: AdiosModel) -> dict[str, Graph]:
             {0: "batch", 1: "height", 2: "width"},
         ),
     }
+    if model.masker is not None:
+        example = torch.zeros(2, 3, model.masker.image_size, model.masker.image_size)
+        found["masker"] = Graph(model.masker, "pixel_values", ("masks",), example, batch)
+    return found
 
 
 def export_graph(graph: Graph, path: Path, metadata: Mapping[str, str]) -> float:

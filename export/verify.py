@@ -66,7 +66,9 @@ def _golden(model: AdiosModel, path: Path) -> list[Check]:
         expected = load_file(path)
         with torch.inference_mode():
             x = expected["pixel_values"]
-            found = {"features": model(x), "masks": model.masks(x)}
+            found = {"features": model(x)}
+            if model.masker is not None:
+                found["masks"] = model.masks(x)
         differences = {n: worst_difference(expected[n].numpy(), value.numpy()) for n, value in found.items()}
     except Exception as error:  # whatever damaged golden values lead to
         return [Check("golden values", False, f"cannot be recomputed: {error}")]

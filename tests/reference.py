@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ GROUPS = {
     "simsiam": ["encoder", "classifier", "projector", "predictor"],
     "byol": ["projector", "predictor", "encoder", "classifier"],
 }
+METHOD = re.compile(r"(simclr|byol|simsiam)_adios(_s)?")
 TERMS = {"symmetry": "use_symmetry_mask", "no_mask": "use_no_mask", "both": "use_both_mask"}
 
 
@@ -35,6 +38,16 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
+def method_files(folder: Path) -> list[Path]:
+    """The files of a folder whose header names a method, whatever they are called."""
+
+    def names_method(path: Path) -> bool:
+        with safe_open(path, "pt") as file:
+            return "method" in (file.metadata() or {})
+
+    return sorted(path for path in folder.glob("*.safetensors") if names_method(path))
+
+
 @dataclass
 class Reference:
     """One method file: its header, its tensors, and games that start from its initial state."""
@@ -44,15 +57,18 @@ class Reference:
     def __post_init__(self) -> None:
         self.header, self.tensors = read(self.path)
         self.settings = self.header["hyperparameters"]
-        self.method, _, use = self.header["method"].partition("_adios")
-        self.mask_use = "one" if use == "_s" else "all"
+        match = METHOD.fullmatch(self.header["method"])
+        assert match, f"{self.path.name}: unknown method {self.header['method']}"
+        self.method, self.mask_use = match[1], "one" if match[2] else "all"
+        self.views = [1, 2] if self.method == "simsiam" else [2]  # those that are masked
 
     def game(self, dtype: torch.dtype = torch.float32) -> Game:
-        h = self.settings
-        blocks = h.get("num_blocks", 4) if self.method == "simsiam" else default_blocks(h["img_size"])
+        h, size = self.settings, self.tensors["x1"].shape[-1]
+        blocks = h.get("num_blocks", 4) if self.method == "simsiam" else default_blocks(size)
+        encoder = tiny_encoder([self.tensors[f"init.encoder.{layer}.weight"].shape[0] for layer in (0, 3)])
         game = Game(
-            tiny_encoder(),
-            Masker(h["img_size"], h["N"], h["mask_fbase"], h["unet_norm"], blocks),
+            encoder,
+            Masker(size, h["N"], h["mask_fbase"], h["unet_norm"], blocks),
             GameSettings(
                 method=self.method,
                 mask_use=self.mask_use,
@@ -65,8 +81,8 @@ class Reference:
                 projector_output=h["output_dim"],
                 predictor_hidden=h.get("pred_hidden_dim", 1),
             ),
-            features=32,
-            classes=h["n_classes"],
+            features=encoder[3].out_channels,
+            classes=len(self.tensors["init.classifier.weight"]),
         )
         game.load_state_dict({ours(k): v for k, v in self.group("init").items()})
         return game.to(dtype).train()
@@ -103,14 +119,15 @@ class Reference:
         return LARS(encoder, **rule), LARS(masker, **rule)
 
 
-def tiny_encoder() -> nn.Sequential:
+def tiny_encoder(widths: Sequence[int] = (16, 32)) -> nn.Sequential:
     """The encoder of the golden files."""
+    first, second = widths
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(16),
+        nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(first),
         nn.ReLU(),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(32),
+        nn.Conv2d(first, second, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(second),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),

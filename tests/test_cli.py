@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from adios_zoo.train.recipe import parse_recipe, read_recipe
+from adios_zoo.train.recipe_files import parse_yaml
 from PIL import Image
 
 import adios_zoo
@@ -56,6 +58,29 @@ def test_extract(photos: Path, model: str, tmp_path: Path) -> None:
     assert np.isfinite(np.stack(table["feature"].to_numpy())).all()
 
 
+def test_a_table_is_extracted_and_drawn_as_files_are(model: str, tmp_path: Path) -> None:
+    source = write_images(tmp_path / "a.parquet", count=3)
+    out = tmp_path / "f.parquet"
+    assert main(["extract", source, "-o", str(out), "--model", model, "--quiet"]) == 0
+    assert pq.read_table(out)["path"].to_pylist() == [f"{tmp_path}/a.parquet[{row}]" for row in range(3)]
+    assert main(["masks", source, "-o", str(tmp_path / "m"), "--model", model, "--quiet"]) == 0
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [f"a.parquet[{row}].png" for row in range(3)]
+
+
+def test_data_says_what_a_source_holds(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_images(tmp_path / "a.parquet", count=7, broken=(1,))
+    assert main(["data", source]) == 0
+    out = capsys.readouterr().out
+    assert "images       7\nlabelled     7, of 3 classes\nclass names  3: disc, stripe, square\n" in out
+    assert f"{tmp_path}/a.parquet[0]  label 0  32 x 32\n" in out
+    assert f"{tmp_path}/a.parquet[1]  label 1  cannot be read: not an image" in out
+    assert "a.parquet[5]" not in out
+    assert main(["data", str(photos)]) == 0
+    assert "labelled     none\n" in capsys.readouterr().out
+    assert main(["data", "torchvision:CIFAR11"]) == 2
+    assert "did you mean CIFAR10?" in capsys.readouterr().err
+
+
 def test_extract_with_a_broken_file(
     photos: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,12 +108,36 @@ def test_masks_with_a_broken_file(photos: Path, model: str, tmp_path: Path, caps
     assert len(list((tmp_path / "masks").glob("*.png"))) == 3
 
 
+def test_a_recipe_with_three_mistakes_gives_three_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("epoch: 3\nmasker: {image_size: 60}\n")
+    assert (
+        main(["pretrain", str(recipe), "game.temperature=0", "--data", "parquet:x", "-o", str(tmp_path / "run")]) == 2
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "epoch is unknown; did you mean epochs?" in lines[0]
+    assert "game.temperature must be above 0, not 0" in lines[1]
+    assert "did you mean 64?" in lines[2]
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    assert "resnet18_tin200_cpu" in capsys.readouterr().out
+    assert main(["recipes", "resnet18_stl10_byol", "optimiser.lr=1e-3"]) == 0
+    shown = parse_yaml(capsys.readouterr().out, "the output")
+    assert shown["optimiser"]["lr"] == 1e-3
+    assert parse_recipe(shown, what="r") == read_recipe("resnet18_stl10_byol", ["optimiser.lr=0.001"])
+    assert main(["recipes", "resnet18_stl10_byul"]) == 2
+
+
 def test_pretrain_and_knn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_images(tmp_path / "data.parquet")
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
         "set: shapes\nepochs: 1\nbatch_size: 16\nimage_size: 32\nencoder: {architecture: test_resnet}\n"
-        "masker: {image_size: 32, slots: 3, base_channels: 8}\n"
+        "masker: {image_size: 32, slots: 3, base_channels: 8}\noptimiser: {warmup_epochs: 1}\n"
     )
     run = tmp_path / "run"
     assert main(["pretrain", str(recipe), "game.temperature=0.5", "--data", source, "-o", str(run), "--quiet"]) == 0

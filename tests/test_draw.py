@@ -134,13 +134,13 @@ def test_composite_paints_each_place_in_its_masks_colour():
 @pytest.mark.parametrize("slots", [1, 4, 6, 10])
 def test_mask_sheet_has_a_column_per_slot(slots, monkeypatch):
     headings = []
-    original = draw._Page.text
+    original = draw.Page.text
 
     def spy(page, at, text, *rest):
         headings.append(text)
         original(page, at, text, *rest)
 
-    monkeypatch.setattr(draw._Page, "text", spy)
+    monkeypatch.setattr(draw.Page, "text", spy)
     masks = random_masks(slots, 32)
     sheet = draw.mask_sheet(photograph(90, 90), masks, mean=MEAN, title="a" * 300 + "é中.jpg", caption="fake")
     assert sheet.mode == "RGB"

@@ -372,6 +372,14 @@ def test_a_hand_made_cache_serves(
     assert time.monotonic() - start < 2
 
 
+def test_a_cached_model_without_a_masker_is_whole(
+    hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put(hub_cache, saved_model(tmp_path / "m", masker=None))
+    monkeypatch.setenv("ADIOS_OFFLINE", "1")
+    assert locate("hf-hub:org/model")[1] == folder
+
+
 def test_a_commit_in_the_cache_is_not_asked_for(
     hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

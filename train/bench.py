@@ -225,6 +225,7 @@ def _plain(case: Case) -> Callable[[], object]:
         index = torch.randint(case.slots, (case.batch,), generator=generator) if case.mask_use == "one" else None
         return None if index is None else index.to(batch.labels.device)
 
+    assert trainer.masker_optimiser is not None
     optimisers = (trainer.encoder_optimiser, trainer.masker_optimiser)
     return lambda: plain.step(batch.views, batch.labels, (draw(), draw()), optimisers, tau=0.99)
 

@@ -50,7 +50,7 @@ def open_feed(spec: str, recipe: Recipe) -> Feed:
             raise ConfigError(f"{spec} is a stream: set images to how many make an epoch, and in_memory to auto or no.")
         return Feed(recipe.images, len(source.classes), source.fingerprint(), source)
     if recipe.in_memory == "yes" or (recipe.in_memory == "auto" and _fits_in_memory(source, recipe.images)):
-        images = load_images(spec, limit=recipe.images, max_bad_share=recipe.max_bad_share)
+        images = load_images(spec, limit=recipe.images)
         classes = max(int(images.labels.max()) + 1, len(images.classes))
         return Feed(len(images), classes, images.fingerprint, source, images)
     count = len(source) if recipe.images is None else min(recipe.images, len(source))

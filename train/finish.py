@@ -6,6 +6,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+import torch
+
 from adios_zoo import __version__
 from adios_zoo.cores import usable_cpus
 from adios_zoo.encoder import feature_width
@@ -18,12 +20,20 @@ from .checkpoint import Progress
 from .game import Game
 from .recipe import Recipe
 
+_MASKS_OF = {
+    "none": "nothing masked",
+    "patches": "random patches masked",
+    "blocks": "random blocks masked",
+    "boxes": "random boxes masked",
+}
+
 
 def write_model(folder: Path, game: Game, recipe: Recipe, *, images: int, progress: Progress) -> AdiosModel:
     """Write encoder and masker of ``game`` as a model folder with the card that the run gives."""
     model = AdiosModel(card_of_run(recipe, images=images, progress=progress, width=feature_width(game.encoder)))
     model.encoder.load_state_dict(game.encoder.state_dict())
-    model.masker.load_state_dict(game.masker.state_dict())
+    if model.masker is not None and game.masker is not None:
+        model.masker.load_state_dict(game.masker.state_dict())
     model.save_pretrained(folder)
     return model
 
@@ -43,10 +53,13 @@ def card_of_run(recipe: Recipe, *, images: int, progress: Progress, width: int) 
 def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
     architecture, method = recipe.encoder.architecture, recipe.game.method
     m = recipe.masker
-    blocks = m.blocks if m.blocks is not None else default_blocks(m.image_size)
+    masker, trained = None, f"{method} with {_MASKS_OF[m.kind]}"
+    if m.kind == "learned":
+        blocks = m.blocks if m.blocks is not None else default_blocks(m.image_size)
+        masker, trained = MaskerFacts(m.image_size, m.slots, m.base_channels, m.norm, blocks), f"ADIOS with {method}"
     return Card(
         name=f"{architecture}_{recipe.set}_{method}",
-        summary=f"{architecture} ({width} features) and masker, ADIOS with {method}, trained on {recipe.set}.",
+        summary=f"{architecture} ({width} features){' and masker' if masker else ''}, {trained}, on {recipe.set}.",
         architecture=architecture,
         model_args=recipe.encoder.model_args,
         set=recipe.set,
@@ -58,7 +71,7 @@ def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
         interpolation="bilinear",
         mean=recipe.mean,
         std=recipe.std,
-        masker=MaskerFacts(m.image_size, m.slots, m.base_channels, m.norm, blocks),
+        masker=masker,
         license="not decided; state one before publishing",
         recipe=recipe.to_dict(),
         training={
@@ -67,10 +80,16 @@ def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
             "hours": round(progress.seconds / 3600, 2),
             "seed": recipe.seed,
             "data": progress.data,
-            "machine": f"{platform.machine()}, {usable_cpus()} cores",
+            "machine": machine(),
             "code": "; ".join(progress.code),
         },
     )
+
+
+def machine(device: torch.device | None = None) -> str:
+    """What this computer is, and the device that a run computes on."""
+    name = f"{platform.machine()}, {usable_cpus()} cores"
+    return f"{name}, {torch.cuda.get_device_name(device)}" if device is not None and device.type == "cuda" else name
 
 
 def code_version() -> str:

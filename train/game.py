@@ -25,6 +25,7 @@ from adios_zoo.errors import ConfigError
 
 from .batch_norm import Mode, Replay, RunningStatistics
 from .chance import Draws
+from .fills import Fill, cut_out, fill_of
 from .heads import predictor, projector
 from .losses import Embedding, Term, make_loss, wide
 from .penalties import areas, entropy, sparsity
@@ -46,6 +47,9 @@ class GameSettings:
         alpha_entropy: weight of the entropy penalty.
         temperature: of the SimCLR loss.
         terms: of the SimSiam loss, see :func:`adios_zoo.train.losses.simsiam_loss`.
+        fill: what a hole shows: ``zero``, the image's ``mean`` colour, its ``blur``, or its detail (``high_pass``).
+        fill_sigma: of the Gaussian of ``blur`` and ``high_pass``, as a share of the view's side.
+        clean_share: share of the images whose masked view is left whole, in both turns.
         bn_statistics: which passes feed the batch norms' running statistics, see ``batch_norm.py``.
         projector_hidden: width of the projector's hidden layers.
         projector_output: width of the projections.
@@ -58,6 +62,9 @@ class GameSettings:
     alpha_entropy: float = 0.0
     temperature: float = 0.2
     terms: tuple[Term, ...] = ()
+    fill: Fill = "zero"
+    fill_sigma: float = 0.1
+    clean_share: float = 0.0
     bn_statistics: Mode = "all"
     projector_hidden: int = 2048
     projector_output: int = 128
@@ -66,12 +73,13 @@ class GameSettings:
 
 @dataclass
 class Targets:
-    """Momentum projections of one batch, so that the masker turn need not compute them again."""
+    """What the masker turn need not compute again: momentum projections of one batch, and the fills of its views."""
 
     clean: dict[int, Tensor] = field(default_factory=dict)
     masked: list[dict[int, Tensor]] = field(default_factory=list)
     replays: list[Replay] = field(default_factory=list)
     masked_replays: list[list[Replay]] = field(default_factory=list)
+    fills: dict[int, Tensor | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,6 +89,7 @@ class Turn:
     Attributes:
         loss: the method's loss, summed over the masks.
         probe: cross-entropy of the online linear probe; ``None`` without labels.
+        probe_accuracy: percent of the batch that the probe labels right.
         deviation: how far the clean projections are spread, see :func:`deviation`; ``None`` in the masker turn.
         sparsity: penalty before its weight; ``None`` in the encoder turn.
         entropy: penalty before its weight; ``None`` in the encoder turn.
@@ -91,6 +100,7 @@ class Turn:
     loss: Tensor
     objective: Tensor
     probe: Tensor | None = None
+    probe_accuracy: Tensor | None = None
     deviation: Tensor | None = None
     sparsity: Tensor | None = None
     entropy: Tensor | None = None
@@ -102,7 +112,7 @@ class Game(nn.Module):
 
     Args:
         encoder: maps (B, 3, H, W) to features (B, ``features``).
-        masker: maps (B, 3, H, W) to masks (B, N, H, W) that sum to one over N.
+        masker: maps (B, 3, H, W) to masks (B, N, H, W) that sum to one over N; ``None`` if masks come from elsewhere.
         settings: the rules.
         features: width of the encoder's features.
         classes: classes of the online linear probe; 0 for none.
@@ -113,7 +123,7 @@ class Game(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        masker: nn.Module,
+        masker: nn.Module | None,
         settings: GameSettings,
         *,
         features: int,
@@ -150,7 +160,8 @@ class Game(nn.Module):
         return [n for n in (self.encoder, self.projector, self.predictor) if n is not None]
 
     def masks(self, batch: Batch) -> dict[int, Tensor]:
-        """Masks (B, N, H, W) of every view that the method masks."""
+        """The masker's masks (B, N, H, W) of every view that the method masks."""
+        assert self.masker is not None
         with self._autocast(batch[1].device):
             # The softmax may come out in half precision.
             return {v: wide(self.masker(batch[v])) for v in self.masked_views}
@@ -159,8 +170,19 @@ class Game(nn.Module):
         """One mask index an image (B,), uniform; ``None`` when all masks are used."""
         return None if self.settings.mask_use == "all" else draws.integers(slots)
 
+    def draw_whole(self, draws: Draws) -> Tensor | None:
+        """Which images' masked views are left whole, (B,); ``None`` for none of them."""
+        share = self.settings.clean_share
+        return draws.happens(share) if share > 0 else None
+
     def encoder_turn(
-        self, batch: Batch, masks: Mapping[int, Tensor], index: Tensor | None, labels: Tensor | None = None
+        self,
+        batch: Batch,
+        masks: Mapping[int, Tensor],
+        index: Tensor | None,
+        labels: Tensor | None = None,
+        *,
+        whole: Tensor | None = None,
     ) -> Turn:
         """Back-propagate the encoder's loss into the encoder, the heads and, with labels, the linear probe.
 
@@ -169,28 +191,29 @@ class Game(nn.Module):
             masks: from :meth:`masks`; used without gradient.
             index: the mask of each image, or ``None`` for all.
             labels: (B,) for the online probe, -1 for unknown.
+            whole: from :meth:`draw_whole`.
         """
-        targets = Targets()
+        targets = Targets(fills=self._fills(batch))
         clean, features, replays = self._clean_pass(batch, targets, gradient=self._clean_has_gradient)
         leaves = {v: _cut_off(e) for v, e in clean.items()}
         total = torch.zeros((), device=batch[1].device)
-        for k, cut in enumerate(self._cuts({v: m.detach() for v, m in masks.items()}, index)):
+        for k, cut in enumerate(self._cuts({v: m.detach() for v, m in masks.items()}, index, whole)):
             if k > 0:
                 self._replay(targets.replays + replays)
-            masked_targets, masked_replays = self._masked_targets(batch, cut)
+            masked_targets, masked_replays = self._masked_targets(batch, cut, targets.fills)
             targets.masked.append(masked_targets)
             targets.masked_replays.append(masked_replays)
-            loss = self.loss(leaves, self._masked_pass(batch, cut, masked_targets))
+            loss = self.loss(leaves, self._masked_pass(batch, cut, masked_targets, targets.fills))
             loss.backward()  # type: ignore[no-untyped-call]
             total = total + loss.detach()
         if self._clean_has_gradient:
             _backward_through(clean, leaves)
-        probe = None
+        probe = accuracy = None
         if self.classifier is not None and labels is not None:
-            probe = self._probe(batch, features, replays, labels)
+            probe, accuracy = self._probe(batch, features, replays, labels)
             self._count_probe_in_momentum(batch, targets)
         spread = deviation(clean[self.clean_views[0]].z.detach())
-        return Turn(loss=total, objective=total, probe=probe, deviation=spread, targets=targets)
+        return Turn(total, total, probe, probe_accuracy=accuracy, deviation=spread, targets=targets)
 
     def masker_turn(
         self,
@@ -198,6 +221,9 @@ class Game(nn.Module):
         masks: Mapping[int, Tensor],
         index: Tensor | None,
         targets: Targets | None = None,
+        *,
+        whole: Tensor | None = None,
+        loss_factor: float = 1.0,
     ) -> Turn:
         """Back-propagate minus the masker's objective into the masker, the other networks frozen.
 
@@ -206,27 +232,30 @@ class Game(nn.Module):
             masks: from :meth:`masks`, with their graph, which is used up.
             index: the mask of each image, or ``None`` for all.
             targets: the encoder turn's, for the same batch and masks.
+            whole: from :meth:`draw_whole`, the encoder turn's.
+            loss_factor: of the loss in the objective: 1 makes an adversary, -1 a partner of the encoder.
         """
         s = self.settings
         fresh = targets is None
-        targets = targets or Targets()
+        targets = targets or Targets(fills=self._fills(batch))
         leaves = {v: m.detach().requires_grad_() for v, m in masks.items()}
         total = torch.zeros((), device=batch[1].device)
         with _frozen(self.players()):
             clean, _, replays = self._clean_pass(batch, targets, gradient=False)
-            for k in range(len(self._cuts(leaves, index))):
+            for k in range(len(self._cuts(leaves, index, whole))):
                 if k > 0 or not fresh:
                     self._replay(targets.replays)
                 if k > 0:
                     self._replay(replays)
-                cut = self._cuts(leaves, index)[k]
+                cut = self._cuts(leaves, index, whole)[k]
                 if fresh or index is not None:
-                    masked_targets, _ = self._masked_targets(batch, {v: m.detach() for v, m in cut.items()})
+                    detached = {v: m.detach() for v, m in cut.items()}
+                    masked_targets, _ = self._masked_targets(batch, detached, targets.fills)
                 else:
                     masked_targets = targets.masked[k]
                     self._replay(targets.masked_replays[k])
-                loss = self.loss(clean, self._masked_pass(batch, cut, masked_targets))
-                (-loss).backward()  # type: ignore[no-untyped-call]
+                loss = self.loss(clean, self._masked_pass(batch, cut, masked_targets, targets.fills))
+                (-loss_factor * loss).backward()  # type: ignore[no-untyped-call]
                 total = total + loss.detach()
         sizes = [areas(m) for m in leaves.values()]
         spread, negative_entropy = sparsity(sizes), entropy(sizes, jointly=s.mask_use == "all")
@@ -242,7 +271,7 @@ class Game(nn.Module):
         torch.autograd.backward([masks[v] for v in views], [leaves[v].grad for v in views])
         return Turn(
             loss=total,
-            objective=total + penalty.detach(),
+            objective=loss_factor * total + penalty.detach(),
             sparsity=spread.detach(),
             entropy=negative_entropy.detach(),
         )
@@ -256,12 +285,22 @@ class Game(nn.Module):
                 for p_slow, p_fast in zip(slow.parameters(), fast.parameters(), strict=True):
                     p_slow.mul_(tau).add_(p_fast, alpha=1 - tau)
 
-    def _cuts(self, masks: Mapping[int, Tensor], index: Tensor | None) -> list[dict[int, Tensor]]:
-        """The masks to cut out in turn, (B, 1, H, W) by view."""
+    def _cuts(
+        self, masks: Mapping[int, Tensor], index: Tensor | None, whole: Tensor | None = None
+    ) -> list[dict[int, Tensor]]:
+        """The masks to cut out in turn, (B, 1, H, W) by view; nothing of the images that are left whole."""
         if index is None:
             slots = next(iter(masks.values())).shape[1]
-            return [{v: m[:, k : k + 1] for v, m in masks.items()} for k in range(slots)]
-        return [{v: m[torch.arange(len(m), device=m.device), index].unsqueeze(1) for v, m in masks.items()}]
+            cuts = [{v: m[:, k : k + 1] for v, m in masks.items()} for k in range(slots)]
+        else:
+            cuts = [{v: m[torch.arange(len(m), device=m.device), index].unsqueeze(1) for v, m in masks.items()}]
+        if whole is None:
+            return cuts
+        return [{v: m * ~whole[:, None, None, None] for v, m in cut.items()} for cut in cuts]
+
+    def _fills(self, batch: Batch) -> dict[int, Tensor | None]:
+        s = self.settings
+        return {v: fill_of(batch[v], s.fill, s.fill_sigma) for v in self.masked_views}
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, self.dtype, enabled=self.dtype in (torch.bfloat16, torch.float16))
@@ -297,23 +336,29 @@ class Game(nn.Module):
             replays.append(replay)
         return clean, features, replays
 
-    def _masked_targets(self, batch: Batch, cut: Mapping[int, Tensor]) -> tuple[dict[int, Tensor], list[Replay]]:
+    def _masked_targets(
+        self, batch: Batch, cut: Mapping[int, Tensor], fills: Mapping[int, Tensor | None]
+    ) -> tuple[dict[int, Tensor], list[Replay]]:
         found, replays = {}, []
         for v in self.masked_views if self.momentum_encoder is not None else ():
             with self.statistics.recorded() as replay, self.statistics.masked():
-                target = self._target(batch[v] * (1 - cut[v]))
+                target = self._target(cut_out(batch[v], cut[v], fills[v]))
             assert target is not None
             found[v] = target
             replays.append(replay)
         return found, replays
 
     def _masked_pass(
-        self, batch: Batch, cut: Mapping[int, Tensor], targets: Mapping[int, Tensor]
+        self,
+        batch: Batch,
+        cut: Mapping[int, Tensor],
+        targets: Mapping[int, Tensor],
+        fills: Mapping[int, Tensor | None],
     ) -> dict[int, Embedding]:
         masked = {}
         with self.statistics.masked():
             for v in self.masked_views:
-                masked[v], _ = self._embed(batch[v] * (1 - cut[v]))
+                masked[v], _ = self._embed(cut_out(batch[v], cut[v], fills[v]))
                 masked[v].target = targets.get(v)
         return masked
 
@@ -321,10 +366,12 @@ class Game(nn.Module):
         for replay in replays:
             self.statistics.replay(replay, within=within)
 
-    def _probe(self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor) -> Tensor:
-        """Cross-entropy of the linear probe, mean over both clean views, on detached features."""
+    def _probe(
+        self, batch: Batch, features: Mapping[int, Tensor], replays: list[Replay], labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and accuracy of the linear probe, means over both clean views, on detached features."""
         assert self.classifier is not None
-        losses = []
+        losses, hits = [], []
         # The mean over the labels of the whole batch, once gradients are averaged over the processes.
         known = self.processes.sum((labels >= 0).sum()).clamp(min=1) / self.processes.count
         for v, x in sorted(batch.items()):
@@ -336,9 +383,10 @@ class Game(nn.Module):
                     seen = self.encoder(x)
             logits = self.classifier(wide(seen))
             losses.append(F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / known)
+            hits.append((logits.argmax(dim=1) == labels).sum() / known)
         loss = torch.stack(losses).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return loss.detach(), 100 * torch.stack(hits).mean()
 
     def _count_probe_in_momentum(self, batch: Batch, targets: Targets) -> None:
         """The authors' loop shows the probe's clean views to the momentum encoder too."""
@@ -355,7 +403,8 @@ def deviation(z: Tensor) -> Tensor:
 
     1 when they are spread evenly over the sphere, 0 when they have collapsed to a point.
     """
-    return F.normalize(wide(z), dim=1).std(dim=0).mean() * z.shape[1] ** 0.5
+    spread: Tensor = F.normalize(wide(z), dim=1).std(dim=0).mean()
+    return spread * float(z.shape[1] ** 0.5)
 
 
 def _cut_off(e: Embedding) -> Embedding:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,22 +22,32 @@ from adios_zoo.cores import usable_cpus
 from adios_zoo.encoder import feature_width
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.files import explained, write_tensors, write_text
+from adios_zoo.model_card import Card
+from adios_zoo.sources import open_stream
 
 from .batches import Batches, Plan
 from .checkpoint import Progress, load_checkpoint, read_recipe_of, save_checkpoint
-from .feed import open_feed
-from .finish import card_of_run, code_version, write_model
+from .feed import Feed, open_feed
+from .finish import card_of_run, code_version, machine, write_model
+from .observe import Observer, choose_shown
 from .processes import Processes, start_processes
 from .recipe import Recipe, parse_recipe
+from .record import Record, RunLog, open_trackers, session
+from .report import reported
 from .trainer import Trainer
 from .watch import CollapseError, Watch, check_finite
 
 LOG_EVERY = 20  # steps
+_ON_THE_BAR = ("loss", "objective", "deviation", "mask_entropy", "probe_accuracy")
 
 
 @dataclass
 class Run:
-    """A run in its folder: ``recipe.json``, ``log.jsonl``, ``checkpoint.safetensors``, at the end ``model/``."""
+    """A run in its folder.
+
+    ``recipe.json``, ``log.jsonl``, ``sessions.jsonl``, ``pictures/``, ``checkpoint.safetensors``; at the end
+    ``report.html`` and ``model/``.
+    """
 
     folder: Path
 
@@ -50,6 +60,11 @@ class Run:
     def log(self) -> Path:
         """One JSON record a line."""
         return self.folder / "log.jsonl"
+
+    @property
+    def sessions(self) -> Path:
+        """When the run was started and ended, where, and on what."""
+        return self.folder / "sessions.jsonl"
 
     @property
     def unreadable(self) -> Path:
@@ -75,6 +90,7 @@ def pretrain(
     resume: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    held_out: str | None = None,
     show_progress: bool = True,
 ) -> Path:
     """Train an encoder and a masker, and write them as a model folder.
@@ -90,6 +106,7 @@ def pretrain(
             a run that was never interrupted.
         device: ``cpu``, ``cuda``, ... or ``auto``.
         workers: processes that read and decode images which do not fit in memory; ``None`` is one a core.
+        held_out: labelled images that are not trained on, for the k-NN accuracy between epochs.
         show_progress: draw a progress bar on stderr.
 
     Returns:
@@ -116,14 +133,35 @@ def pretrain(
     if code not in progress.code and progress.step < plan.steps:
         progress.code.append(code)
     # What is wrong with the card should not show only when hours have been spent.
-    card_of_run(recipe, images=plan.count, progress=progress, width=feature_width(trainer.game.encoder))
+    card = card_of_run(recipe, images=plan.count, progress=progress, width=feature_width(trainer.game.encoder))
     workers = max(1, usable_cpus() - 1) if workers is None else workers
     batches = data.batches(plan, first=progress.step * recipe.accumulate, workers=workers)
-    _Loop(run, plan, trainer, batches, progress).play(show_progress and processes.main)
-    if processes.main:
-        write_model(run.model, trainer.game, recipe, images=plan.count, progress=progress)
+    loop = _Loop(run, plan, trainer, batches, progress)
+    if not processes.main:
+        loop.play(show_progress=False)
+    else:
+        loop.observer = _observer(plan, trainer, card, data, held_out)
+        queries = loop.observer.shown.queries
+        facts = {"source": source, "held_out": held_out, "classes": data.classes, "code": code}
+        facts["queries"] = 0 if queries is None else len(queries)
+        with reported(run.folder), session(run.sessions, progress, loop.facts() | facts):
+            loop.play(show_progress)
+            write_model(run.model, trainer.game, recipe, images=plan.count, progress=progress)
     processes.wait()
     return run.model
+
+
+def _observer(plan: Plan, trainer: Trainer, card: Card, data: Feed, held_out: str | None) -> Observer:
+    recipe = plan.recipe
+    sizes = [recipe.size_in(max(epochs - 1, 0)) for epochs in range(recipe.epochs + 1)]
+    shown = choose_shown(
+        data.source if data.images is None else data.images,
+        None if held_out is None else open_stream(held_out),
+        recipe.observe,
+        seed=recipe.seed,
+        side=max(sizes),
+    )
+    return Observer(recipe.observe, shown, trainer.game.encoder, trainer.game.masker, card, sizes)
 
 
 @dataclass
@@ -135,7 +173,28 @@ class _Loop:
     trainer: Trainer
     batches: Batches
     progress: Progress
+    observer: Observer | None = None
     told: int = 0  # of the images that could not be read
+    recorded: tuple[int, float] | None = None  # steps and seconds at the latest record
+
+    @property
+    def images_per_step(self) -> int:
+        """Over all processes."""
+        return self.plan.recipe.batch_size * self.plan.recipe.accumulate
+
+    def facts(self) -> dict[str, Any]:
+        """What a session's record says of the plan and of the machine."""
+        processes = self.plan.processes
+        return {
+            "images": self.plan.count,
+            "fingerprint": self.progress.data,
+            "steps": self.plan.steps,
+            "steps_per_epoch": self.plan.steps_per_epoch,
+            "images_per_step": self.images_per_step,
+            "machine": machine(processes.device),
+            "processes": processes.count,
+            "torch": torch.__version__,
+        }
 
     def play(self, show_progress: bool) -> None:
         """Take them."""
@@ -143,17 +202,21 @@ class _Loop:
         watch = Watch(recipe.watch)
         saved = time.monotonic()
         with (
-            _Log(self.run.log, progress.log_bytes, keep=processes.main) as log,
+            self._log() as log,
             _leave_on_signals() as signals,
             tqdm(
-                total=self.plan.steps,
-                initial=progress.step,
-                unit="step",
+                total=self.plan.steps * self.images_per_step,
+                initial=progress.step * self.images_per_step,
+                unit="img",
+                unit_scale=True,
                 disable=not show_progress,
                 dynamic_ncols=True,
             ) as bar,
         ):
             while progress.step < self.plan.steps:
+                # After the checkpoint, so that leaving need not wait for it: a resumed run looks first.
+                if progress.step % self.plan.steps_per_epoch == 0:
+                    self._look(log)
                 started, step = time.monotonic(), progress.step
                 record = self.trainer.step(step, self.batches)
                 last = step % self.plan.steps_per_epoch == self.plan.steps_per_epoch - 1
@@ -166,7 +229,7 @@ class _Loop:
                         values = self._means(record)
                         check_finite(values, step)
                         log.write(self._line(step, values))
-                        bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in values.items() if "area" not in k))
+                        bar.set_postfix_str(" ".join(f"{k} {values[k]:.3g}" for k in _ON_THE_BAR if k in values))
                         if step >= recipe.optimiser.warmup_epochs * self.plan.steps_per_epoch:
                             watch.see(values, step)
                         self._tell()
@@ -174,16 +237,35 @@ class _Loop:
                         check_finite({name: float(value) for name, value in record.items()}, step)
                 progress.step += 1
                 progress.seconds += time.monotonic() - started
-                bar.update()
+                bar.update(self.images_per_step)
                 if (due or leave) and not watch.worried:
                     self._save(log)
                     saved = time.monotonic()
                 if leave and progress.step < self.plan.steps:
                     raise KeyboardInterrupt
+            self._look(log)
 
-    def _line(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
+    def _line(self, step: int, values: Record) -> Record:
         when = {"step": step, "epoch": step // self.plan.steps_per_epoch}
-        return {**when, **values, **self.trainer.rates(), "seconds": round(self.progress.seconds, 1)}
+        before, seconds = self.recorded, self.progress.seconds
+        self.recorded = (step, seconds)
+        speed = {}
+        if before is not None and seconds > before[1]:
+            images = (step - before[0]) * self.images_per_step
+            speed = {"images_per_second": round(images / (seconds - before[1]), 1)}
+        return {**when, **values, **self.trainer.rates(), **speed, "seconds": round(seconds, 1)}
+
+    def _log(self) -> RunLog:
+        if not self.plan.processes.main:
+            return RunLog(Path(os.devnull))
+        recipe, step = self.plan.recipe, self.progress.step
+        trackers = open_trackers(recipe.observe.trackers, self.run.folder, step=step, config=recipe.to_dict())
+        return RunLog(self.run.log, self.progress.log_bytes, trackers)
+
+    def _look(self, log: RunLog) -> None:
+        if self.observer is not None:
+            step = self.progress.step
+            self.observer.look(self.run.folder, log, epoch=step // self.plan.steps_per_epoch, step=step)
 
     @contextmanager
     def _kept_if_bad(self, step: int) -> Iterator[None]:
@@ -219,7 +301,7 @@ class _Loop:
         if new:
             tqdm.write(f"{len(new)} images could not be read; see {path}", file=sys.stderr)
 
-    def _save(self, log: _Log) -> None:
+    def _save(self, log: RunLog) -> None:
         if self.plan.processes.main:
             self.progress.log_bytes = log.flush()
             save_checkpoint(
@@ -229,36 +311,6 @@ class _Loop:
                 self.progress,
                 self.plan.recipe.to_dict(),
             )
-
-
-class _Log:
-    """JSON lines; what a killed run wrote after its checkpoint is cut off when it resumes."""
-
-    def __init__(self, path: Path, keep_bytes: int, *, keep: bool) -> None:
-        self.path = path if keep else Path(os.devnull)
-        with explained(path):
-            self.file = self.path.open("ab")
-            if keep:
-                self.file.truncate(keep_bytes)
-                self.file.seek(0, os.SEEK_END)
-
-    def write(self, record: dict[str, Any]) -> None:
-        with explained(self.path):
-            self.file.write((json.dumps(record) + "\n").encode())
-            self.file.flush()
-
-    def flush(self) -> int:
-        """Bring the log to the disk; its length in bytes."""
-        with explained(self.path):
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            return self.file.tell()
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
 
 
 @contextmanager
@@ -286,8 +338,9 @@ def _claim(run: Run, recipe: Recipe, resume: bool, processes: Processes) -> None
         if not resume:
             raise ConfigError(f"{run.folder} holds a run already; add --resume to go on with it, or choose another.")
         before = parse_recipe(read_recipe_of(run.checkpoint), what=str(run.checkpoint))
-        if before != recipe:
-            changed = [k for k, v in recipe.to_dict().items() if before.to_dict()[k] != v]
+        # What is looked at may change from session to session.
+        if replace(before, observe=recipe.observe) != recipe:
+            changed = [k for k, v in recipe.to_dict().items() if before.to_dict()[k] != v and k != "observe"]
             raise ConfigError(f"{run.folder} was started with another recipe; {', '.join(changed)} differ.")
     processes.wait()  # for all to have looked before anything is written
     if processes.main:

@@ -77,6 +77,7 @@ class PlainGame:
         self._move_momentum(tau)
 
     def _masks(self, x: Views) -> dict[int, Tensor]:
+        assert self.game.masker is not None
         views = (1, 2) if self.rules.method == "simsiam" else (2,)
         return {v: self.game.masker(x[v]) for v in views}
 

@@ -63,7 +63,7 @@ class Processes:
 
     def gather(self, x: Tensor) -> Tensor:
         """The rows of all processes, in order, with gradient to one's own."""
-        return x if self.count == 1 else cast("Tensor", _Gather.apply(x, self.rank, self.count))  # type: ignore[no-untyped-call]
+        return x if self.count == 1 else cast("Tensor", _Gather.apply(x, self.rank, self.count))
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum over all processes, without gradient."""
@@ -78,8 +78,9 @@ class Processes:
         if self.count == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = self.sum(torch.cat([g.flatten() for g in gradients])) / self.count
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        means = self.sum(torch.cat([g.flatten() for g in gradients])) / self.count
+        for gradient in gradients:
+            mean, means = means[: gradient.numel()], means[gradient.numel() :]
             gradient.copy_(mean.view_as(gradient))
 
     def any(self, flag: bool) -> bool:
@@ -98,9 +99,9 @@ class Processes:
         """The network with batch norms that see the whole batch, where the device has such layers."""
         if self.count == 1 or self.device.type != "cuda":
             return network
-        from timm.layers import convert_sync_batchnorm
+        import timm.layers
 
-        return cast("Network", convert_sync_batchnorm(network))
+        return cast("Network", cast("Any", timm.layers).convert_sync_batchnorm(network))
 
     def synced_batch_norm(self) -> AbstractContextManager[object]:
         """Within, batch norms see the whole batch on devices that :meth:`synced` has no layers for."""
@@ -137,9 +138,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rank: int, count: int) -> Tensor:
         ctx.rank, ctx.count = rank, count
-        rows = x.new_empty(count * len(x), *x.shape[1:])
-        dist.all_gather_into_tensor(rows, x.contiguous())
-        return rows
+        rows = [torch.empty_like(x) for _ in range(count)]
+        dist.all_gather(rows, x.contiguous())
+        return torch.cat(rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -206,4 +207,4 @@ class _SyncedBatchNorm(TorchFunctionMode):
 
 
 def _total(x: Tensor) -> Tensor:
-    return cast("Tensor", _Sum.apply(x))  # type: ignore[no-untyped-call]
+    return cast("Tensor", _Sum.apply(x))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+import numpy as np
 
 from adios_zoo.errors import ConfigError
 from adios_zoo.model_card import Norm
-from adios_zoo.strict import build
+from adios_zoo.strict import Mistake, read
 
 from .game import GameSettings
+from .observe import ObserveSettings
+from .recipe_files import parse_yaml, recipe_text
 from .views import ViewSettings
 from .watch import WatchSettings
 
@@ -36,14 +35,47 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class MaskerSettings:
-    """The masker, see :class:`adios_zoo.masker.Masker`; ``every`` gives it a turn in each that many batches."""
+    """Where the masks come from, and when the masker plays.
 
+    Attributes:
+        kind: ``learned`` by the masker's network, or nobody's: ``none``, ``patches``, ``blocks``, ``boxes``, see
+            :func:`adios_zoo.train.random_masks.random_masks`.
+        image_size: side that the network works on, in pixels; see :class:`adios_zoo.masker.Masker`.
+        slots: N, the number of masks; of the random kinds too.
+        base_channels: width of the network's first block.
+        norm: ``gn`` group norm, ``in`` instance norm, ``no`` none.
+        blocks: 4, 5 or 6 an arm; ``None`` goes by the image size.
+        every: the masker has a turn in every so many steps.
+        freeze_after: the masker has no turn from this epoch on; ``None`` never ends its turns.
+        loss_factor: of the loss in the masker's objective, ``{epoch: factor}`` with straight lines between; 1 makes
+            an adversary, -1 a partner of the encoder.  Empty is 1 throughout.
+        ratio: share of the image that a random mask hides.
+        patch: side of the patches of ``patches`` and ``blocks``, in pixels of the view.
+    """
+
+    kind: Literal["learned", "none", "patches", "blocks", "boxes"] = "learned"
     image_size: int = 64
     slots: int = 4
     base_channels: int = 32
     norm: Norm = "gn"
     blocks: int | None = None
     every: int = 1
+    freeze_after: int | None = None
+    loss_factor: dict[int, float] = field(default_factory=dict)
+    ratio: float = 0.25
+    patch: int = 8
+
+    def plays(self, step: int, epoch: int) -> bool:
+        """Whether the masker has a turn in this step."""
+        frozen = self.freeze_after is not None and epoch >= self.freeze_after
+        return self.kind == "learned" and not frozen and step % self.every == 0
+
+    def loss_factor_in(self, epoch: float) -> float:
+        """The factor of the loss in the masker's objective, ``epoch`` epochs from the start."""
+        if not self.loss_factor:
+            return 1.0
+        epochs = sorted(self.loss_factor)
+        return float(np.interp(epoch, epochs, [self.loss_factor[e] for e in epochs]))
 
 
 @dataclass(frozen=True)
@@ -63,6 +95,8 @@ class OptimiserSettings:
         warmup_start_lr: where every group starts.
         min_lr: where the cosine ends.
         schedule_by: ``epoch``, as the authors do, or ``step``, which moves the rate at every batch.
+        ends_early: epochs before the end at which the cosine of all but the masker ends; past it their rates climb
+            again along the cosine (10 in the authors' BYOL runs).
         byol_tau: BYOL's first and last momentum.
     """
 
@@ -78,6 +112,7 @@ class OptimiserSettings:
     warmup_start_lr: float = 0.003
     min_lr: float = 0.0
     schedule_by: Literal["epoch", "step"] = "epoch"
+    ends_early: int = 0
     byol_tau: tuple[float, float] = (0.99, 1.0)
 
 
@@ -127,6 +162,7 @@ class Recipe:
     view1: ViewSettings = field(default_factory=ViewSettings)
     view2: ViewSettings = field(default_factory=ViewSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    observe: ObserveSettings = field(default_factory=ObserveSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
 
     @property
@@ -144,77 +180,59 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("adios_zoo.train") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
 def read_recipe(source: str, overrides: Iterable[str] = ()) -> Recipe:
-    """The recipe of a name or a YAML file's path, with ``key=value`` settings on top.
+    """The recipe of a name or a file's path, with ``key=value`` settings on top.
 
     A key is dotted (``optimiser.lr=0.2``), a value is YAML (``sizes={0: 32, 5: 64}``).
 
     Raises:
-        ConfigError: unknown recipe, or one line for every unknown key and ill-typed value.
+        ConfigError: unknown recipe, or one line for every mistake in it and in the settings on top.
     """
-    data = _yaml(_text(source), f"Recipe {source}") or {}
+    data = parse_yaml(recipe_text(source), f"Recipe {source}") or {}
     if not isinstance(data, dict):
         raise ConfigError(f"Recipe {source}: a mapping of settings was expected.")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"A setting is key=value, not {override!r}.")
-        _put(data, key.split("."), _yaml(value, f"The setting {override}"))
-    return parse_recipe(data, what=f"Recipe {source}")
+    mistakes = [mistake for override in overrides for mistake in _put(data, override)]
+    return _checked(data, mistakes, what=f"Recipe {source}")
 
 
 def parse_recipe(data: object, *, what: str) -> Recipe:
-    """The recipe that plain data describe; ``what`` names them in the error."""
-    recipe = build(Recipe, data, what=what, error=ConfigError)
-    mistakes = [
-        f"{name} must be positive, not {value}."
-        for name, value in (
-            ("epochs", recipe.epochs),
-            ("batch_size", recipe.batch_size - 1),
-            ("accumulate", recipe.accumulate),
-            ("shuffle_buffer", recipe.shuffle_buffer),
-            ("image_size", recipe.image_size),
-            ("masker.every", recipe.masker.every),
-            ("game.temperature", recipe.game.temperature),
-            ("checkpoint_minutes", recipe.checkpoint_minutes),
-        )
-        if value <= 0
-    ]
-    if mistakes:
-        raise ConfigError(f"{what}: " + "\n".join(mistakes))
+    """The recipe that plain data describe; ``what`` names them in the error.
+
+    Raises:
+        ConfigError: one line for every mistake.
+    """
+    return _checked(data, [], what=what)
+
+
+def _checked(data: object, mistakes: list[Mistake], *, what: str) -> Recipe:
+    from .recipe_checks import impossible
+
+    recipe, more = read(Recipe, data)
+    mistakes = mistakes + more
+    if recipe is not None:
+        wrong = {m.key for m in mistakes}
+        mistakes += [m for m in impossible(recipe) if not wrong & set(m.key.split())]
+    if mistakes or recipe is None:
+        lines = list(dict.fromkeys(m.text for m in mistakes))
+        raise ConfigError("\n".join(f"{what}: {line}" for line in lines))
     return recipe
 
 
-def _text(source: str) -> str:
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"Recipe {source} cannot be read: {error.strerror}.") from error
-    if source in recipe_names():
-        return (resources.files("adios_zoo.train") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
-    close = difflib.get_close_matches(source, recipe_names(), n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(recipe_names())}."
-    raise ConfigError(f"There is no recipe named {source!r}; {hint} A recipe of your own is a path ending in .yaml.")
-
-
-def _yaml(text: str, what: str) -> Any:
+def _put(data: dict[str, Any], override: str) -> list[Mistake]:
+    """Put a ``key=value`` into the data; what is wrong with it."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        return [Mistake("", f"{override!r} is no setting; write key=value, such as optimiser.lr=0.2.")]
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
-
-
-def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        data = data.setdefault(key, {})
-        if not isinstance(data, dict):
-            raise ConfigError(f"{'.'.join(keys)} cannot be set: {key} is not a group of settings.")
-    data[keys[-1]] = value
+        value = parse_yaml(text, dotted)
+    except ConfigError as error:
+        return [Mistake(dotted, str(error))]
+    *groups, last = dotted.split(".")
+    for depth, key in enumerate(groups):
+        inner = data.get(key, {})
+        if not isinstance(inner, dict):
+            return [Mistake(dotted, f"{dotted} is unknown; {'.'.join(groups[: depth + 1])} is no group of settings.")]
+        data[key] = dict(inner)  # YAML's aliases are one and the same object
+        data = data[key]
+    data[last] = value
+    return []

@@ -18,6 +18,7 @@ from .batches import Batch, Batches, Plan
 from .chance import Draws, seed_for
 from .game import Game, Turn
 from .optim import LARS
+from .random_masks import random_masks
 from .schedules import byol_tau, warmup_cosine
 
 
@@ -37,7 +38,7 @@ class Trainer:
         m = recipe.masker
         game = Game(
             encoder,
-            Masker(m.image_size, m.slots, m.base_channels, m.norm, m.blocks),
+            Masker(m.image_size, m.slots, m.base_channels, m.norm, m.blocks) if m.kind == "learned" else None,
             recipe.game,
             features=feature_width(encoder),
             classes=classes if recipe.probe else 0,
@@ -48,11 +49,11 @@ class Trainer:
         self.game = game.to(processes.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         rates = dict.fromkeys(("encoder", "projector", "predictor"), recipe.optimiser.lr)
         self.encoder_optimiser = self._optimiser(rates | {"classifier": recipe.optimiser.probe_lr})
-        self.masker_optimiser = self._optimiser({"masker": recipe.optimiser.masker_lr})
-        self.optimisers: dict[str, Optimizer] = {
-            "encoder_optimiser": self.encoder_optimiser,
-            "masker_optimiser": self.masker_optimiser,
-        }
+        self.optimisers: dict[str, Optimizer] = {"encoder_optimiser": self.encoder_optimiser}
+        self.masker_optimiser: LARS | None = None
+        if self.game.masker is not None:
+            self.masker_optimiser = self._optimiser({"masker": recipe.optimiser.masker_lr})
+            self.optimisers["masker_optimiser"] = self.masker_optimiser
         self.latest: list[_Played] = []
 
     def step(self, step: int, batches: Batches) -> dict[str, Tensor]:
@@ -64,7 +65,7 @@ class Trainer:
         recipe, k = self.plan.recipe, self.plan.recipe.accumulate
         torch.manual_seed(seed_for(recipe.seed, "networks", step, self.plan.processes.rank))  # for dropout and its kin
         self._set_rates(step)
-        masker_plays = step % recipe.masker.every == 0
+        masker_plays = recipe.masker.plays(step, step // self.plan.steps_per_epoch)
         played = self.latest = []
         with self.plan.processes.synced_batch_norm():
             self.encoder_optimiser.zero_grad()
@@ -72,10 +73,10 @@ class Trainer:
                 played.append(self._encoder_turn(number, batches, masks_have_graph=masker_plays and k == 1))
             self._update(self.encoder_optimiser)
             records = [self._record(p) for p in played]
-            if masker_plays:
+            if masker_plays and self.masker_optimiser is not None:
                 self.masker_optimiser.zero_grad()
                 for p, record in zip(played, records, strict=True):
-                    record |= self._masker_turn(p)
+                    record |= self._masker_turn(p, step)
                 self._update(self.masker_optimiser)
         if recipe.game.method == "byol":
             base, final = recipe.optimiser.byol_tau
@@ -86,15 +87,35 @@ class Trainer:
         draws = self.plan.draws(number)
         batch = batches(number, draws)
         with nullcontext() if masks_have_graph else torch.no_grad():
-            masks = self.game.masks(batch.views)
-        index = self._draw(draws)
-        turn = self.game.encoder_turn(batch.views, masks, index, batch.labels if self.game.classifier else None)
-        return _Played(batch, draws, masks, index, turn)
+            masks = self._masks(batch, draws)
+        index = self._draw(masks, draws)
+        whole = self.game.draw_whole(draws)
+        whole = None if whole is None else whole.to(self.plan.processes.device, non_blocking=True)
+        labels = batch.labels if self.game.classifier else None
+        turn = self.game.encoder_turn(batch.views, masks, index, labels, whole=whole)
+        return _Played(batch, draws, masks, whole, turn)
 
-    def _masker_turn(self, p: _Played) -> dict[str, Tensor]:
+    def _masks(self, batch: Batch, draws: Draws) -> dict[int, Tensor]:
+        """The masker's, or random ones: as many as are used."""
+        m = self.plan.recipe.masker
+        if m.kind == "learned":
+            learned: dict[int, Tensor] = self.game.masks(batch.views)
+            return learned
+        slots = m.slots if self.plan.recipe.game.mask_use == "all" and m.kind != "none" else 1
+        size = batch.views[1].shape[-1]
+        return {
+            v: random_masks(m.kind, size, slots, draws, ratio=m.ratio, patch=m.patch).to(
+                batch.views[v].device, non_blocking=True
+            )
+            for v in self.game.masked_views
+        }
+
+    def _masker_turn(self, p: _Played, step: int) -> dict[str, Tensor]:
         # With several batches a step their graphs are not kept; the masks are made anew.
         masks = p.masks if p.masks_have_graph else self.game.masks(p.batch.views)
-        turn = self.game.masker_turn(p.batch.views, masks, self._draw(p.draws), p.turn.targets)
+        factor = self.plan.recipe.masker.loss_factor_in(step / self.plan.steps_per_epoch)
+        index = self._draw(masks, p.draws)
+        turn = self.game.masker_turn(p.batch.views, masks, index, p.turn.targets, whole=p.whole, loss_factor=factor)
         found = {"objective": turn.objective, "sparsity": turn.sparsity, "entropy": turn.entropy}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -107,17 +128,19 @@ class Trainer:
                     p.grad /= self.plan.recipe.accumulate
         optimiser.step()
 
-    def _draw(self, draws: Draws) -> Tensor | None:
-        index = self.game.draw(self.plan.recipe.masker.slots, draws)
+    def _draw(self, masks: Mapping[int, Tensor], draws: Draws) -> Tensor | None:
+        index = self.game.draw(next(iter(masks.values())).shape[1], draws)
         return None if index is None else index.to(self.plan.processes.device, non_blocking=True)
 
     def _record(self, p: _Played) -> dict[str, Tensor]:
         masks = [m.detach() for m in p.masks.values()]
         area = torch.cat([m.mean(dim=(2, 3)) for m in masks]).mean(0)
         found = {"loss": p.turn.loss, "probe_loss": p.turn.probe, "deviation": p.turn.deviation}
+        found["probe_accuracy"] = p.turn.probe_accuracy
         found |= {f"area_{k}": a for k, a in enumerate(area)}
-        # 0 where each pixel belongs to one slot, 1 where all slots share it evenly.
-        found["mask_entropy"] = torch.stack([_mask_entropy(m) for m in masks]).mean()
+        if self.game.masker is not None:
+            # 0 where each pixel belongs to one slot, 1 where all slots share it evenly.
+            found["mask_entropy"] = torch.stack([_mask_entropy(m) for m in masks]).mean()
         return {name: value for name, value in found.items() if value is not None}
 
     def rates(self) -> dict[str, float]:
@@ -126,7 +149,7 @@ class Trainer:
 
     def latest_tensors(self) -> dict[str, Tensor]:
         """Images, masks and labels of the latest step, to look into what went wrong."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for number, p in enumerate(self.latest):
             found |= {f"{number}.view{v}": x for v, x in p.batch.views.items()}
             found |= {f"{number}.masks{v}": m for v, m in p.masks.items()}
@@ -157,11 +180,12 @@ class Trainer:
                 if r.game.method == "simsiam" and group["name"] == "predictor" and epoch >= 1:
                     group["lr"] = group["base_lr"]  # SimSiam's predictor keeps its rate
                     continue
+                early = o.ends_early if optimiser is self.encoder_optimiser else 0
                 group["lr"] = warmup_cosine(
                     epoch,
                     group["base_lr"],
                     warmup_epochs=o.warmup_epochs,
-                    max_epochs=r.epochs,
+                    max_epochs=r.epochs - early,
                     start=o.warmup_start_lr,
                     minimum=o.min_lr,
                 )
@@ -174,7 +198,7 @@ class _Played:
     batch: Batch
     draws: Draws
     masks: dict[int, Tensor]
-    index: Tensor | None
+    whole: Tensor | None
     turn: Turn
 
     @property

@@ -156,7 +156,7 @@ def _rows(table: _Table, start: int, stop: int) -> Iterator[ImageRef]:
         for batch in file.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
             skipped = min(max(start - row, 0), batch.num_rows)
             images = _contents(batch.column(table.image))
-            labels = _integers(batch.column(table.label)) if table.label else np.full(batch.num_rows, -1)
+            labels = label_numbers(batch.column(table.label)) if table.label else np.full(batch.num_rows, -1)
             for offset in range(skipped, min(batch.num_rows, stop - row)):
                 yield encoded_ref(_id(table, row + offset), images[offset].as_py(), int(labels[offset]))
             row += batch.num_rows
@@ -200,10 +200,11 @@ def _labels(table: _Table) -> NDArray[np.int64]:
     if table.label is None:
         return np.full(table.rows, -1)
     with _readable(table.place), _open(table.place) as file:
-        return _integers(file.read(columns=[table.label], use_threads=False)[table.label])
+        return label_numbers(file.read(columns=[table.label], use_threads=False)[table.label])
 
 
-def _integers(labels: Any) -> NDArray[np.int64]:
+def label_numbers(labels: Any) -> NDArray[np.int64]:
+    """A column of labels, -1 where there is none."""
     import pyarrow.compute as pc
 
     return np.asarray(pc.fill_null(labels, -1).to_numpy(zero_copy_only=False), np.int64)

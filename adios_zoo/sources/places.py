@@ -49,23 +49,29 @@ def find_images_at(address: str) -> Found:
     with reachable(address):
         files, path = _at(address)
         if _is_glob(address):
-            return Found("", _addresses(files, files.glob(path)))
-        if not files.isdir(path):
-            return Found("", [address])
-        base = address.rstrip("/") + "/"
-        images = [place for place in _addresses(files, files.find(path)) if _is_image(place.removeprefix(base))]
-    if not images:
-        raise DataError(f"{address}: no image files in this folder.")
-    return Found(base, [place.removeprefix(base) for place in images], in_folder=True)
+            base, names = "", _addresses(files, files.glob(path))
+        elif files.isdir(path):
+            base = address.rstrip("/") + "/"
+            below = (place[len(path.rstrip("/")) + 1 :] for place in files.find(path))
+            names = sorted(name for name in below if _is_image(name))
+        else:
+            base, names = "", [address]
+    if not names:
+        raise DataError(f"{address}: no image files there.")
+    return Found(base, names, in_folder=bool(base))
 
 
-def open_file(place: str) -> BinaryIO:
+@contextmanager
+def open_file(place: str) -> Iterator[BinaryIO]:
     """Open a file for reading; raises OSError, or DataError for an address that cannot be reached."""
     if not is_address(place):
-        return Path(place).open("rb")
+        with Path(place).open("rb") as file:
+            yield file
+        return
     with reachable(place):
         files, path = _at(place)
-        return cast("BinaryIO", files.open(path, "rb"))
+        with files.open(path, "rb") as file:
+            yield file
 
 
 def read_part(place: str, start: int = 0, size: int | None = None) -> bytes:
@@ -114,7 +120,7 @@ def reachable(address: str) -> Iterator[None]:
         if isinstance(error, ValueError) and "Protocol not known" in str(error):
             raise ConfigError(f"{address}: fsspec knows no {protocol}:// addresses.") from error
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{address}: cannot be reached: {reason}.") from error
+        raise DataError(f"{address}: cannot be read: {reason}.") from error
 
 
 def _at(address: str) -> tuple[Any, str]:

@@ -62,6 +62,25 @@ class Source(Stream):
         return (self._ref(position) for position in range(start, end))
 
 
+class Listed(Source):
+    """References that exist already."""
+
+    def __init__(self, refs: Sequence[ImageRef]) -> None:
+        self.spec = f"{len(refs)} images in memory"
+        self._refs = refs
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self._refs)
+
+    def _ref(self, position: int) -> ImageRef:
+        return self._refs[position]
+
+    def fingerprint(self) -> str:
+        """By the names; what is in memory has nothing cheaper than itself to be known by."""
+        return sha256("\n".join(ref.id for ref in self._refs).encode()).hexdigest()
+
+
 def join(parts: Sequence[Stream]) -> Stream:
     """Put streams one after the other: a :class:`Source` if all of them are.
 

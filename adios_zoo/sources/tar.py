@@ -166,12 +166,13 @@ def _samples(place: str, mode: Literal["r:", "r|*"]) -> Iterator[_Sample]:
                 m for m in sample if "." + m.name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
             ]
             if images:
-                yield images[0]._replace(label=next((m.label for m in sample if m.label), ""))
+                labels = {_extension(m.name): m.label for m in sample}
+                yield images[0]._replace(label=labels.get("cls") or labels.get("json", ""))
 
 
 def _members(tar: tarfile.TarFile, *, contents: bool) -> Iterator[_Sample]:
     for member in tar:
-        tar.members = []  # else it keeps them all
+        tar.members = []  # type: ignore[attr-defined]  # not in the stubs; else it keeps them all
         if not member.isreg() or member.name.rpartition("/")[2].startswith("."):
             continue
         extension = _extension(member.name)

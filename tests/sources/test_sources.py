@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images import open_images
@@ -61,6 +62,25 @@ def test_open_images_gives_the_source_itself(tmp_path: Path) -> None:
     assert len(refs) == 9
     assert isinstance(open_images([str(path), tmp_path / "x.png"]), Source)
     assert numbers(open_images(iter([path, png_file(tmp_path)]))) == [*range(9), 77]
+
+
+def test_images_in_memory_beside_sources(tmp_path: Path) -> None:
+    pixels = Image.new("RGB", (4, 4), (50, 0, 7))
+    table = write_parquet(tmp_path / "a.parquet", range(3))
+    refs = open_images([pixels, table, str(table), pixels, pixels])
+    assert isinstance(refs, Source)
+    assert numbers(refs) == [50, 0, 1, 2, 0, 1, 2, 50, 50]
+    assert [refs[i].id for i in (0, 1, 7)] == ["#0", f"{table}[0]", "#3"]
+    assert {ref.label for ref in refs} == {-1}
+
+
+@pytest.mark.parametrize("nothing", [[], (), iter(())])
+def test_no_images_are_an_error_or_an_empty_iterator(nothing: object) -> None:
+    if isinstance(nothing, list | tuple):
+        with pytest.raises(DataError, match="no images were given"):
+            open_images(nothing)
+    else:
+        assert list(open_images(nothing)) == []
 
 
 def png_file(folder: Path) -> str:

@@ -82,12 +82,15 @@ def test_samples_as_webdataset_groups_them(tmp_path: Path) -> None:
             ".hidden.png": png(91),
             "4.png": png(3),
             "4.json": json.dumps({"cls": "7"}),
+            "5.png": png(4),
+            "5.json": json.dumps({"label": 1}),
+            "5.cls": "8",
         },
     )
     for stream in (open_stream(path), open_stream(f"tar-stream:{path}")):
         refs = list(stream)
-        assert numbers(refs) == [0, 1, 2, 3]
-        assert [ref.label for ref in refs] == [4, -1, -1, 7]
+        assert numbers(refs) == [0, 1, 2, 3, 4]
+        assert [ref.label for ref in refs] == [4, -1, -1, 7, 8]
 
 
 def test_names_of_classes_become_numbers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def test_the_fingerprint_tells_data_apart(tmp_path: Path) -> None:
     again = load_images(write_images(tmp_path / "again.parquet", count=6))
     fewer = load_images(write_images(tmp_path / "fewer.parquet", count=5))
     assert a.fingerprint == again.fingerprint != fewer.fingerprint
+    digest = hashlib.sha256()  # runs that go on after an update of the package compare it with the one they kept
+    for ref in open_source(tmp_path / "a.parquet"):
+        assert ref.encoded is not None
+        digest.update(hashlib.sha256(ref.encoded()).digest() + ref.label.to_bytes(8, "little"))
+    assert a.fingerprint == digest.hexdigest()
 
 
 def test_other_sizes_are_resized_and_cut(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from tests.conftest import GOLDEN
-from tests.reference import Reference, ours
+from tests.reference import Reference, method_files, ours
 
-FILES = sorted(GOLDEN.glob("*_adios*.safetensors"))
+FILES = method_files(GOLDEN)
 
 # Zero up to round-off, because a batch norm follows: compared absolutely (see the reference's tolerances).
 ROUND_OFF = {
@@ -46,13 +46,16 @@ def gradients_of(game: torch.nn.Module) -> dict[str, Tensor]:
     return {k: p.grad if p.grad is not None else torch.zeros_like(p) for k, p in game.named_parameters()}
 
 
-def test_there_are_golden_files() -> None:
-    assert len(FILES) >= 6
+def test_every_method_and_mask_use_has_a_file() -> None:
+    found = {(r.method, r.mask_use) for r in map(Reference, FILES)}
+    assert found == {(method, use) for method in ("simclr", "byol", "simsiam") for use in ("all", "one")}
 
 
 def test_masks(reference: Reference) -> None:
     game = reference.game()
-    for view, masks in game.masks(reference.batch(0)).items():
+    found = game.masks(reference.batch(0))
+    assert sorted(found) == reference.views
+    for view, masks in found.items():
         assert (masks - reference.tensors[f"masks_x{view}"]).abs().max() < 1e-5
 
 

@@ -53,7 +53,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def log(run: Path) -> list[dict[str, float]]:
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in records]
 
 
 def adios(*arguments: str) -> subprocess.Popen[bytes]:
@@ -274,3 +274,52 @@ def test_too_few_images(tmp_path: Path) -> None:
 
 def test_the_shipped_recipes_are_whole() -> None:
     assert read_recipe("resnet18_tin200_cpu").set == "tin200"
+
+
+def test_a_run_can_be_looked_at_and_is_not_changed_by_it(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "data.parquet")
+    seen, unseen = {"gallery": 30, "queries": 10, "k": 3}, {"pictures_every": 0, "knn_every": 0}
+    for name, observe in (("seen", seen), ("unseen", unseen)):
+        recipe = small_recipe(epochs=2, probe=True, observe=observe)
+        held_out = source if name == "seen" else None
+        pretrain(recipe, source, tmp_path / name, held_out=held_out, show_progress=False)
+    expected = weights(tmp_path / "unseen")
+    for name, value in weights(tmp_path / "seen").items():
+        assert torch.equal(value, expected[name]), name
+    looks = [r for r in log(tmp_path / "seen") if "knn_top1" in r]
+    assert [(r["epoch"], r["step"]) for r in looks] == [(0, 0), (1, 6), (2, 12)]
+    assert [r for r in log(tmp_path / "seen") if "loss" in r] == log(tmp_path / "unseen")
+    assert all(0 <= r["probe_accuracy"] <= 100 for r in log(tmp_path / "unseen"))
+    pictures = [path.name for path in sorted((tmp_path / "seen" / "pictures").iterdir())]
+    assert pictures == ["epoch-0000.png", "epoch-0001.png", "epoch-0002.png"]
+    assert not (tmp_path / "unseen" / "pictures").exists()
+    page = (tmp_path / "seen" / "report.html").read_text()
+    assert "Finished on" in page
+    assert "k-NN top-1" in page
+    # What is looked at may change when a run goes on.
+    recipe = small_recipe(epochs=2, probe=True, observe={"knn_every": 1})
+    pretrain(recipe, source, tmp_path / "unseen", resume=True, show_progress=False)
+
+
+def test_the_sessions_of_a_run_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_images(tmp_path / "data.parquet")
+    step = Trainer.step
+
+    def collapse(self: Trainer, number: int, batches: Batches) -> dict[str, torch.Tensor]:
+        return step(self, number, batches) | ({"loss": torch.tensor(torch.nan)} if number == 8 else {})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", collapse)
+        with pytest.raises(CollapseError):
+            pretrain(small_recipe(epochs=2), source, tmp_path / "run", show_progress=False)
+    assert "Failed at step" in (tmp_path / "run" / "report.html").read_text()
+    pretrain(small_recipe(epochs=2), source, tmp_path / "run", resume=True, show_progress=False)
+    sessions = [json.loads(line) for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
+    assert [(s["step"], "started" in s, s.get("why", "")[:6]) for s in sessions] == [
+        (0, True, ""),
+        (8, False, "failed"),
+        (6, True, ""),
+        (12, False, "finish"),
+    ]
+    assert sessions[0]["source"] == source
+    assert sessions[0]["steps_per_epoch"] == 6

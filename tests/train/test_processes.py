@@ -28,7 +28,8 @@ probe: true
 encoder: {architecture: test_resnet}
 masker: {image_size: 32, slots: 3, base_channels: 8}
 game: {method: METHOD, mask_use: USE, alpha_entropy: 0.2, projector_hidden: 16, projector_output: 8}
-optimiser: {warmup_epochs: 1}
+# Small steps: after a few large ones round-off has grown to anything.
+optimiser: {warmup_epochs: 1, lr: 0.003, masker_lr: 0.003, probe_lr: 0.003}
 """
 
 
@@ -79,7 +80,7 @@ def test_gradients_are_those_of_the_whole_batch(
 def test_a_run_of_two_processes_ends_like_a_run_of_one(tmp_path: Path, method: str, use: str) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.replace("METHOD", method).replace("USE", use))
-    source = write_images(tmp_path / "data.parquet", count=32, broken=(3,))
+    source = write_images(tmp_path / "data.parquet", count=20, broken=(3,))
     arguments = ("-m", "adios_zoo.cli", "pretrain", str(recipe), "max_bad_share=0.1", "--data", source, "--quiet", "-o")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *arguments, str(tmp_path / "one")], cwd=ROOT, env=env, check=True)
@@ -88,14 +89,14 @@ def test_a_run_of_two_processes_ends_like_a_run_of_one(tmp_path: Path, method: s
     for name in ("model", "masker"):
         one, two = (load_file(tmp_path / run / "model" / f"{name}.safetensors") for run in ("one", "two"))
         for key, value in one.items():
-            torch.testing.assert_close(two[key], value, rtol=2e-3, atol=2e-4, msg=lambda m, key=key: f"{key}: {m}")
+            torch.testing.assert_close(two[key], value, rtol=1e-2, atol=1e-3, msg=lambda m, key=key: f"{key}: {m}")
     one, two = (
         [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()] for run in ("one", "two")
     )
     assert [r["step"] for r in two] == [r["step"] for r in one]
     for a, b in zip(one, two, strict=True):
         shared = [k for k in a if k not in ("seconds", "deviation")]  # the spread is each process's own
-        assert [b[k] for k in shared] == pytest.approx([a[k] for k in shared], rel=2e-3, abs=2e-4)
+        assert [b[k] for k in shared] == pytest.approx([a[k] for k in shared], rel=1e-3, abs=1e-4)
     assert "data.parquet[3]\t" in (tmp_path / "two" / "unreadable.tsv").read_text()
 
 
