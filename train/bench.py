@@ -172,7 +172,12 @@ def recipe_of(case: Case) -> Recipe:
         "probe": True,
         "encoder": {"architecture": case.encoder},
         "masker": {"image_size": case.size, "slots": case.slots, "base_channels": case.masker_base},
-        "game": {"method": case.method, "mask_use": case.mask_use, "terms": list(case.terms)},
+        "game": {
+            "method": case.method,
+            "mask_use": case.mask_use,
+            "terms": list(case.terms),
+            "bn_statistics": "all",  # as the plain way has them
+        },
     }
     return parse_recipe(data, what="The bench's recipe")
 

@@ -23,7 +23,10 @@ Views = Mapping[int, Tensor]
 
 
 class PlainGame:
-    """The turns of ``game`` on its own networks and rules, without any of its sharing (float32 or float64)."""
+    """The turns of ``game`` on its own networks and rules, without any of its sharing (float32 or float64).
+
+    The authors' rules alone: holes show zero, no masked view is left whole, the masker is an adversary.
+    """
 
     def __init__(self, game: Game) -> None:
         self.game, self.rules = game, game.settings
