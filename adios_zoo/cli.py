@@ -325,7 +325,7 @@ def _bench_train(options: argparse.Namespace) -> int:
         cases = [dataclasses.replace(case, **game, terms=tuple(options.terms))]
     else:
         cases = bench.standard_cases(case)
-    figures = [bench.measure(c, rounds=options.rounds) for c in tqdm(cases, unit="case", leave=False)]
+    figures = [bench.measure(c, rounds=options.rounds) for c in tqdm(cases, unit="case", leave=False, disable=None)]
     print(bench.table(figures))
     if options.json:
         from adios_zoo.files import write_text
