@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import traceback
@@ -130,6 +131,26 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("report", _report, "Write report.html of a run, at any time.")
     sub.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run")
     sub.add_argument("-o", "--output", type=Path, help="default: RUN/report.html")
+
+    bench = commands.add_parser("bench", help="Measure this machine's speed, against the plain way.")
+    benches = bench.add_subparsers(title="what", required=True, metavar="WHAT")
+    sub = benches.add_parser("train", parents=[common], help="training steps, against the game played pass by pass")
+    sub.set_defaults(run=_bench_train)
+    sub.add_argument("--method", choices=["simclr", "byol", "simsiam"], help="one game; default: a set of five")
+    sub.add_argument("--slots", type=int, default=4, help="masks of that game; default: 4")
+    sub.add_argument("--mask-use", choices=["all", "one"], default="all", help="of that game; default: all")
+    sub.add_argument(
+        "--terms", nargs="*", default=[], choices=["no_mask", "symmetry", "both"], help="of that game's SimSiam loss"
+    )
+    sub.add_argument("--size", type=int, default=96, help="side of the views in pixels; default: 96")
+    sub.add_argument("--batch", type=int, default=32, help="images a step; default: 32")
+    sub.add_argument("--encoder", default="resnet18", help="timm's name; default: resnet18")
+    sub.add_argument("--masker-base", type=int, default=32, help="channels of the masker's first block; default: 32")
+    sub.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the engine; default: fp32")
+    sub.add_argument("--device", default="cpu", help="cpu (default), cuda or auto")
+    sub.add_argument("--threads", type=int, default=0, help="default: one a core")
+    sub.add_argument("--rounds", type=int, default=5, help="steps of each way, in turns; default: 5")
+    sub.add_argument("--json", type=Path, help="write the figures to this file")
 
     evaluate = commands.add_parser("evaluate", help="Measure what an encoder is worth.")
     evaluations = evaluate.add_subparsers(title="protocols", required=True, metavar="PROTOCOL")
@@ -388,6 +409,27 @@ def _report(options: argparse.Namespace) -> int:
     from adios_zoo.train.report import write_report
 
     print(write_report(options.run_folder, options.output))
+    return 0
+
+
+def _bench_train(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from adios_zoo.train import bench
+
+    settings = ("size", "batch", "encoder", "masker_base", "device", "precision", "threads")
+    case = bench.Case(**{name: getattr(options, name) for name in settings})
+    if options.method:
+        game = {"method": options.method, "slots": options.slots, "mask_use": options.mask_use}
+        cases = [dataclasses.replace(case, **game, terms=tuple(options.terms))]
+    else:
+        cases = bench.standard_cases(case)
+    figures = [bench.measure(c, rounds=options.rounds) for c in tqdm(cases, unit="case", leave=False, disable=None)]
+    print(bench.table(figures))
+    if options.json:
+        from adios_zoo.files import write_text
+
+        write_text(options.json, json.dumps([f.to_dict() for f in figures], indent=2) + "\n")
     return 0
 
 

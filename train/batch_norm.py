@@ -38,11 +38,11 @@ class RunningStatistics:
         replay: Replay = []
         before = [(m, *self._snapshot(m)) for m in self.layers] if self.mode == "all" else []
         yield replay
-        for layer, mean, var, passes in before:
-            after_mean, after_var, after_passes = self._snapshot(layer)
-            if after_passes != passes:
+        for layer, mean, var, version in before:
+            after_mean, after_var, after_version = self._snapshot(layer)
+            if after_version != version:
                 keep = 1 - cast("float", layer.momentum)
-                replay.append((layer, after_mean - keep * mean, after_var - keep * var))
+                replay.append((layer, after_mean.sub_(mean, alpha=keep), after_var.sub_(var, alpha=keep)))
 
     @contextmanager
     def masked(self) -> Iterator[None]:
@@ -78,4 +78,5 @@ class RunningStatistics:
     @staticmethod
     def _snapshot(layer: _BatchNorm) -> tuple[Tensor, Tensor, int]:
         mean, var = cast("Tensor", layer.running_mean), cast("Tensor", layer.running_var)
-        return mean.clone(), var.clone(), int(cast("Tensor", layer.num_batches_tracked))
+        # How often the counter was written, not its value, for which a GPU would have to be waited for.
+        return mean.clone(), var.clone(), cast("Tensor", layer.num_batches_tracked)._version

@@ -134,7 +134,7 @@ class InMemory:
         """Batch ``number``."""
         r, size = self.plan.recipe, self.plan.size(number)
         chosen = self.plan.chosen(number)
-        here = chosen.to(self.images.device)
+        here = chosen.to(self.images.device, non_blocking=True)
         images = self.images[here]
         views = {v: draw_views(images, size, s, draws, mean=r.mean, std=r.std) for v, s in r.views.items()}
         return Batch(_channels_last(views), self.labels[here], chosen)
@@ -162,7 +162,7 @@ class Incoming:
             v: views_of_crops(came.crops[v].to(device, non_blocking=True), s, draws, mean=r.mean, std=r.std)
             for v, s in r.views.items()
         }
-        return Batch(_channels_last(views), came.labels.to(device), came.images)
+        return Batch(_channels_last(views), came.labels.to(device, non_blocking=True), came.images)
 
 
 def _channels_last(views: dict[int, Tensor]) -> dict[int, Tensor]:

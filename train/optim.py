@@ -53,23 +53,25 @@ class LARS(Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                g = self._scaled(p, group["lr"], group["weight_decay"])
                 velocity = self.state[p].get("momentum_buffer")
                 if velocity is None:
-                    velocity = self.state[p]["momentum_buffer"] = g.clone()
+                    velocity = self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+                velocity.mul_(group["momentum"])
+                if self.exclude_1d and p.ndim == 1:
+                    velocity.add_(p.grad)
                 else:
-                    velocity.mul_(group["momentum"]).add_(g)
+                    # In place: whole copies of the weights would take longer than the arithmetic.
+                    rate, decay = self._rates(p, p.grad, group["lr"], group["weight_decay"])
+                    velocity.addcmul_(p.grad, rate).addcmul_(p, decay)
                 p.add_(velocity, alpha=-group["lr"])
         return loss
 
-    def _scaled(self, p: Tensor, lr: float, decay: float) -> Tensor:
-        g: Tensor = p.grad  # type: ignore[assignment]  # the caller leaves out tensors without one
-        if self.exclude_1d and p.ndim == 1:
-            return g
+    def _rates(self, p: Tensor, g: Tensor, lr: float, decay: float) -> tuple[Tensor, Tensor]:
+        """What gradient and weight are multiplied by, scalars on their device."""
         p_norm, g_norm = p.norm(), g.norm()
         rate = self.eta * p_norm / (g_norm + decay * p_norm + 1e-8)
         if self.clip:
             rate = (rate / lr).clamp(max=1.0)
-        # A product with a 0/1 tensor instead of a branch on values: no wait for the device.
+        # Chosen with a 0/1 tensor instead of a branch on values: no wait for the device.
         plain = (p_norm == 0) | (g_norm == 0)
-        return torch.where(plain, g, rate * (g + decay * p))
+        return torch.where(plain, 1.0, rate), torch.where(plain, 0.0, rate * decay)

@@ -90,7 +90,7 @@ class Trainer:
             masks = self._masks(batch, draws)
         index = self._draw(masks, draws)
         whole = self.game.draw_whole(draws)
-        whole = None if whole is None else whole.to(self.plan.processes.device)
+        whole = None if whole is None else whole.to(self.plan.processes.device, non_blocking=True)
         labels = batch.labels if self.game.classifier else None
         turn = self.game.encoder_turn(batch.views, masks, index, labels, whole=whole)
         return _Played(batch, draws, masks, whole, turn)
@@ -104,7 +104,9 @@ class Trainer:
         slots = m.slots if self.plan.recipe.game.mask_use == "all" and m.kind != "none" else 1
         size = batch.views[1].shape[-1]
         return {
-            v: random_masks(m.kind, size, slots, draws, ratio=m.ratio, patch=m.patch).to(batch.views[v].device)
+            v: random_masks(m.kind, size, slots, draws, ratio=m.ratio, patch=m.patch).to(
+                batch.views[v].device, non_blocking=True
+            )
             for v in self.game.masked_views
         }
 
@@ -128,7 +130,7 @@ class Trainer:
 
     def _draw(self, masks: Mapping[int, Tensor], draws: Draws) -> Tensor | None:
         index = self.game.draw(next(iter(masks.values())).shape[1], draws)
-        return None if index is None else index.to(self.plan.processes.device)
+        return None if index is None else index.to(self.plan.processes.device, non_blocking=True)
 
     def _record(self, p: _Played) -> dict[str, Tensor]:
         masks = [m.detach() for m in p.masks.values()]

@@ -76,7 +76,7 @@ def draw_views(
     """
     boxes = crop_boxes((images.shape[-2], images.shape[-1]), settings, draws)
     flip = draws.happens(settings.flip)
-    x = resized_crop(images, boxes.to(images.device), flip.to(images.device), size)
+    x = resized_crop(images, _to(images, boxes), _to(images, flip), size)
     return _recoloured(x, settings, draws, mean=mean, std=std)
 
 
@@ -84,7 +84,7 @@ def views_of_crops(
     crops: Tensor, settings: ViewSettings, draws: Draws, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Tensor:
     """What :func:`draw_views` does after the crop, for crops (B, 3, S, S) uint8 that have been resized already."""
-    flip = draws.happens(settings.flip).to(crops.device)
+    flip = _to(crops, draws.happens(settings.flip))
     x = crops.float() / 255
     x = torch.where(flip[:, None, None, None], x.flip(-1), x)
     return _recoloured(x, settings, draws, mean=mean, std=std)
@@ -93,19 +93,18 @@ def views_of_crops(
 def _recoloured(
     x: Tensor, settings: ViewSettings, draws: Draws, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Tensor:
-    device = x.device
     x = _jitter(x, settings, draws)
-    grey = draws.happens(settings.grey).to(device)
+    grey = _to(x, draws.happens(settings.grey))
     x = torch.where(grey[:, None, None, None], to_grey(x), x)
     if settings.blur > 0:
         low, high = settings.blur_sigma
         sigma = draws.uniform(low, high)
-        sigma = torch.where(draws.happens(settings.blur), sigma, 0.0).to(device)
-        x = gaussian_blur(x, sigma)
+        x = gaussian_blur(x, torch.where(draws.happens(settings.blur), sigma, 0.0))
     if settings.solarise > 0:
-        solarise = draws.happens(settings.solarise).to(device)
+        solarise = _to(x, draws.happens(settings.solarise))
         x = torch.where(solarise[:, None, None, None] & (x >= 0.5), 1 - x, x)
-    return (x - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]
+    centre, scale = (_to(x, torch.tensor(values))[:, None, None] for values in (mean, std))
+    return (x - centre) / scale
 
 
 def crop_boxes(image_size: tuple[int, int], settings: ViewSettings, draws: Draws) -> Tensor:
@@ -162,8 +161,8 @@ def _resampling(start: Tensor, length: Tensor, inputs: int, outputs: int) -> Ten
 
 def to_grey(x: Tensor) -> Tensor:
     """Luma of RGB images (B, 3, H, W), in all three channels."""
-    luma = (x * x.new_tensor(_GREY)[:, None, None]).sum(dim=1, keepdim=True)
-    return luma.expand_as(x)
+    r, g, b = (weight * channel for weight, channel in zip(_GREY, x.split(1, dim=1), strict=True))
+    return (r + g + b).expand_as(x)
 
 
 def _jitter(x: Tensor, s: ViewSettings, draws: Draws) -> Tensor:
@@ -180,8 +179,8 @@ def _jitter(x: Tensor, s: ViewSettings, draws: Draws) -> Tensor:
         for k, operation in enumerate(_OPERATIONS):
             chosen = (order[:, place] == k).nonzero().squeeze(1)
             if len(chosen) and strengths[k] > 0:
-                factor = factors[k][chosen].to(x.device)[:, None, None, None]
-                chosen = chosen.to(x.device)
+                factor = _to(x, factors[k][chosen])[:, None, None, None]
+                chosen = _to(x, chosen)
                 x[chosen] = operation(x[chosen], factor)
     return x
 
@@ -221,13 +220,22 @@ _OPERATIONS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image (B, 3, S, S) with its own ``sigma`` (B,) in pixels; 0 leaves it alone.  Edges repeat."""
-    size = x.shape[-1]
-    reach = 3 * math.ceil(float(sigma.max()) if len(sigma) else 0)
-    taps = torch.arange(-reach, reach + 1, device=x.device)
+    """Blur each image (B, 3, S, S) with its own ``sigma`` in pixels (B,), on the CPU; 0 leaves it.  Edges repeat."""
+    size, blurred = x.shape[-1], sigma.nonzero().squeeze(1)
+    if not len(blurred):
+        return x
+    sigma = sigma[blurred]
+    reach = 3 * math.ceil(float(sigma.max()))
+    taps = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (taps[None] / sigma[:, None].clamp(min=1e-3)) ** 2)
-    kernel = kernel / kernel.sum(dim=1, keepdim=True)
-    target = (torch.arange(size, device=x.device)[:, None] + taps[None]).clamp(0, size - 1)
-    matrix = x.new_zeros(len(x), size, size)
-    matrix.scatter_add_(2, target.expand(len(x), -1, -1), kernel[:, None, :].expand(-1, size, -1))
-    return matrix.unsqueeze(1) @ x @ matrix.transpose(1, 2).unsqueeze(1)
+    kernel = _to(x, kernel / kernel.sum(dim=1, keepdim=True))
+    target = (torch.arange(size)[:, None] + taps[None]).clamp(0, size - 1)
+    matrix = x.new_zeros(len(blurred), size, size)
+    matrix.scatter_add_(2, _to(x, target).expand(len(blurred), -1, -1), kernel[:, None, :].expand(-1, size, -1))
+    here = _to(x, blurred)
+    return x.index_copy(0, here, matrix.unsqueeze(1) @ x[here] @ matrix.transpose(1, 2).unsqueeze(1))
+
+
+def _to(x: Tensor, numbers: Tensor) -> Tensor:
+    """The numbers, drawn on the CPU, on the device of ``x``, which is not waited for."""
+    return numbers.to(x.device, non_blocking=True)
