@@ -29,7 +29,7 @@ from adios_zoo.model_card import MaskerFacts
 from adios_zoo.preprocess import make_transform
 from tests.browser import chromium, served
 from tests.conftest import DATA
-from tests.models import saved_model, small_card
+from tests.models import exported_model, small_card
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_model(tmp_path_factory.mktemp("web") / "model")
+    return exported_model(tmp_path_factory.mktemp("web") / "model")
 
 
 @pytest.fixture(scope="module")
