@@ -229,7 +229,8 @@ class Game(nn.Module):
 
         Args:
             batch: the two views by number, (B, 3, H, W) each.
-            masks: from :meth:`masks`, with their graph, which is used up.
+            masks: from :meth:`masks`.  With their graph it is used up; without one they are made again once their
+                gradients are known, so that the masker's graph and the encoder's are never in memory together.
             index: the mask of each image, or ``None`` for all.
             targets: the encoder turn's, for the same batch and masks.
             whole: from :meth:`draw_whole`, the encoder turn's.
@@ -267,6 +268,8 @@ class Game(nn.Module):
         penalty = penalty + s.alpha_entropy * negative_entropy if s.alpha_entropy else penalty
         if penalty.requires_grad:
             (-penalty).backward()  # type: ignore[no-untyped-call]
+        if not any(m.requires_grad for m in masks.values()):
+            masks = self.masks(batch)
         views = list(masks)
         torch.autograd.backward([masks[v] for v in views], [leaves[v].grad for v in views])
         return Turn(

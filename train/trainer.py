@@ -66,11 +66,13 @@ class Trainer:
         torch.manual_seed(seed_for(recipe.seed, "networks", step, self.plan.processes.rank))  # for dropout and its kin
         self._set_rates(step)
         masker_plays = recipe.masker.plays(step, step // self.plan.steps_per_epoch)
+        # One forward pass of the masker more is little beside those of all N masks, and saves its graph meanwhile.
+        keep_graph = masker_plays and k == 1 and recipe.game.mask_use == "one"
         played = self.latest = []
         with self.plan.processes.synced_batch_norm():
             self.encoder_optimiser.zero_grad()
             for number in range(step * k, (step + 1) * k):
-                played.append(self._encoder_turn(number, batches, masks_have_graph=masker_plays and k == 1))
+                played.append(self._encoder_turn(number, batches, masks_have_graph=keep_graph))
             self._update(self.encoder_optimiser)
             records = [self._record(p) for p in played]
             if masker_plays and self.masker_optimiser is not None:
@@ -111,11 +113,9 @@ class Trainer:
         }
 
     def _masker_turn(self, p: _Played, step: int) -> dict[str, Tensor]:
-        # With several batches a step their graphs are not kept; the masks are made anew.
-        masks = p.masks if p.masks_have_graph else self.game.masks(p.batch.views)
         factor = self.plan.recipe.masker.loss_factor_in(step / self.plan.steps_per_epoch)
-        index = self._draw(masks, p.draws)
-        turn = self.game.masker_turn(p.batch.views, masks, index, p.turn.targets, whole=p.whole, loss_factor=factor)
+        index = self._draw(p.masks, p.draws)
+        turn = self.game.masker_turn(p.batch.views, p.masks, index, p.turn.targets, whole=p.whole, loss_factor=factor)
         found = {"objective": turn.objective, "sparsity": turn.sparsity, "entropy": turn.entropy}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -204,10 +204,6 @@ class _Played:
     masks: dict[int, Tensor]
     whole: Tensor | None
     turn: Turn
-
-    @property
-    def masks_have_graph(self) -> bool:
-        return any(m.requires_grad for m in self.masks.values())
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
