@@ -52,7 +52,8 @@ def gradients(networks: list[nn.Module | None]) -> list[Tensor]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{c[1]}-{'+'.join(c[2]) or 'plain'}")
 @pytest.mark.parametrize("mode", ["all", "clean"])
-def test_turns(case: tuple[str, str, tuple[str, ...], int, str], mode: str) -> None:
+@pytest.mark.parametrize("keep_graph", [True, False])
+def test_turns(case: tuple[str, str, tuple[str, ...], int, str], mode: str, keep_graph: bool) -> None:
     torch.manual_seed(1)
     x = {v: torch.randn(6, 3, 32, 32, dtype=torch.float64) for v in (1, 2)}
     labels = torch.tensor([0, 1, 2, -1, 1, 0])
@@ -60,7 +61,8 @@ def test_turns(case: tuple[str, str, tuple[str, ...], int, str], mode: str) -> N
 
     game, slow = new_game(*case), new_game(*case)
     game.statistics.mode = mode
-    masks = game.masks(x)
+    with torch.set_grad_enabled(keep_graph):
+        masks = game.masks(x)
     turn = game.encoder_turn(x, masks, index, labels)
     plain = PlainGame(slow)
     loss, probe = plain.encoder_turn(x, index, labels)
