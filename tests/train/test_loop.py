@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: py
 
 def test_unreadable_images_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_images(tmp_path / "data.parquet", count=200, broken=(3, 7))
-    folder = pretrain(small_recipe(epochs=1), source, tmp_path / "run", show_progress=False)
+    folder = pretrain(small_recipe(epochs=1, batch_size=64), source, tmp_path / "run", show_progress=False)
     assert adios_zoo.load_model(folder).card.training["images"] == 198
     listed = (tmp_path / "run" / "unreadable.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in listed] == [f"{tmp_path}/data.parquet[{row}]" for row in (3, 7)]
