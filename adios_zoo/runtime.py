@@ -99,8 +99,8 @@ class OnnxEncoder:
 
     def transform(self, image: Image.Image) -> Floats:
         """A PIL image of any mode and size as a normalised array (3, S, S)."""
-        (pixels,) = normalise(self.card, crop(self.card, to_rgb(image))[None])
-        return pixels
+        values: Floats = normalise(self.card, crop(self.card, to_rgb(image))[None])[0]
+        return values
 
     def _bound(self, pixel_values: Floats, memory: str) -> Features:
         from onnxruntime import OrtValue
