@@ -246,8 +246,8 @@ def _heads(file: IO[bytes], size: int) -> Iterator[_Head]:
     start = 0
     while start + _HEAD.size <= size:
         file.seek(start)
-        mark, *facts = _HEAD.unpack(file.read(_HEAD.size))
-        head = _Head(*facts, start)
+        mark, rows, failures, dim, words, checksum = _HEAD.unpack(file.read(_HEAD.size))
+        head = _Head(rows, failures, dim, words, checksum, start)
         if mark != _MARK or head.end > size:
             return
         yield head

@@ -63,7 +63,7 @@ def scale_and_shift(card: Card) -> tuple[Floats, Floats]:
 def normalise(card: Card, pixels: Pixels) -> Floats:
     """Images (B, S, S, 3) uint8 as the encoder takes them, (B, 3, S, S) float32."""
     scale, shift = (v[:, None, None] for v in scale_and_shift(card))
-    values = np.multiply(pixels.transpose(0, 3, 1, 2), scale, dtype=np.float32, order="C")
+    values: Floats = np.multiply(pixels.transpose(0, 3, 1, 2), scale, dtype=np.float32, order="C")
     values += shift
     return values
 

@@ -99,7 +99,8 @@ class OnnxEncoder:
 
     def transform(self, image: Image.Image) -> Floats:
         """A PIL image of any mode and size as a normalised array (3, S, S)."""
-        return normalise(self.card, crop(self.card, to_rgb(image))[None])[0]
+        values: Floats = normalise(self.card, crop(self.card, to_rgb(image))[None])[0]
+        return values
 
     def _bound(self, pixel_values: Floats, memory: str) -> Features:
         from onnxruntime import OrtValue
