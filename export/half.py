@@ -36,8 +36,10 @@ def half(data: bytes) -> bytes:
         onnx.load_from_string(data), keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT32]
     )
     # The converter casts a tensor anew for each node that wants it in float32, always under the same name.
-    made: set[str] = set()
-    nodes = [node for node in model.graph.node if made.isdisjoint(node.output) and not made.update(node.output)]
+    made: dict[str, object] = {}
+    for node in model.graph.node:
+        made.setdefault(node.output[0], node)
+    nodes = list(made.values())
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     # It leaves types of intermediate values that are no longer true; they can be inferred.

@@ -121,7 +121,7 @@ def plan_precisions(
     calibrating, held_back = _chosen(calibration, CALIBRATION + CALIBRATION // 4), _chosen(holdout, HELD_BACK)
     if not held_back:
         # The rest are those that calibrate.
-        held_back = tuple(calibrating[4::5])
+        held_back = calibrating[4::5]
         calibrating = [ref for i, ref in enumerate(calibrating) if i % 5 != 4]
     return Plan(wanted, tuple(calibrating[:CALIBRATION]), tuple(held_back))
 
