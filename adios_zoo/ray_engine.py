@@ -251,7 +251,9 @@ def _values(column: pa.ChunkedArray) -> Iterator[Any]:
     """The images of a column: strings, bytes or pixels."""
     import pyarrow as pa
 
-    if isinstance(column.type, pa.ExtensionType):  # Ray's tensors
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return (image for chunk in column.chunks for image in chunk.to_numpy_ndarray())
+    if isinstance(column.type, pa.ExtensionType):  # Ray's own tensors
         return (image for chunk in column.chunks for image in chunk.to_numpy(zero_copy_only=False))
     return iter(column.to_pylist())
 

@@ -95,22 +95,36 @@ def test_the_documented_callable(ray: ModuleType, folder: Path, tmp_path: Path) 
 
 def test_a_callable_takes_paths_contents_and_pixels(folder: Path) -> None:
     import pyarrow as pa
+    from ray.data.extensions import ArrowTensorArray
 
     pictures = sorted((folder / "photos").glob("*.png"))[:3]
     paths = pa.table({"path": list(map(str, pictures)), "n": [1, 2, 3]})
     contents = pa.table({"bytes": [path.read_bytes() for path in pictures], "n": [1, 2, 3]})
-    pixels = pa.table({"image": [np.asarray(Image.open(path)).tolist() for path in pictures[:1]]})
+    arrays = np.stack([np.asarray(Image.open(path)) for path in pictures])
+    shapes = np.empty(2, object)
+    shapes[:] = [arrays[0], arrays[1][:9]]
+    tensors = [
+        pa.FixedShapeTensorArray.from_numpy_ndarray(arrays),
+        ArrowTensorArray.from_numpy(arrays),
+        ArrowTensorArray.from_numpy(shapes),
+    ]
+    of_pixels = [FeatureActor(folder / "model", column="image")(pa.table({"image": t})) for t in tensors]
+    assert of_pixels[0]["feature"].equals(of_pixels[1]["feature"])
+    assert [table.column_names for table in of_pixels] == 3 * [["feature", "reason"]]
+    assert [len(table) for table in of_pixels] == [3, 3, 2]
     of_paths = FeatureActor(folder / "model")(paths)
     assert of_paths.column_names == ["path", "n", "feature", "reason"]
     of_contents = FeatureActor(folder / "model", column="bytes")(contents)
     assert of_contents.column_names == ["n", "feature", "reason"]
     assert of_contents["feature"].equals(of_paths["feature"])
     assert of_paths["reason"].null_count == 3
+    same = [np.stack(t["feature"].to_pylist()) for t in (of_paths, of_pixels[0])]
+    np.testing.assert_allclose(same[1], same[0], rtol=1e-5, atol=1e-6)
     broken = pa.table({"path": [str(folder / "photos" / "07_text.jpg")]})
     with pytest.raises(DataError, match="07_text"):
         FeatureActor(folder / "model", on_error="raise")(broken)
-    with pytest.raises(DataError, match="no column 'path'; its columns are image"):
-        FeatureActor(folder / "model")(pixels)
+    with pytest.raises(DataError, match="no column 'path'; its columns are bytes, n"):
+        FeatureActor(folder / "model")(contents)
     with pytest.raises(ConfigError, match="on_error"):
         FeatureActor(folder / "model", on_error="skip")
 
