@@ -81,7 +81,7 @@ def show(model: AdiosModel, photographs: Sequence[Path], out: str | Path) -> Dem
 
     if model.masker is None:
         print("\nMasks        none: the model was trained without a masker")
-        return DemoResult(names, features, cosine, neighbours, ())
+        return DemoResult(names, features, neighbours, ())
     started = time.perf_counter()
     report = draw_masks(model, photographs, out, progress=False)
     print(f"\nMasks        {len(report.written)} pictures in {time.perf_counter() - started:.1f} s")

@@ -30,7 +30,7 @@ from adios_zoo.errors import ConfigError
 from adios_zoo.extract import FeatureExtractor
 from adios_zoo.fetch import locate
 from adios_zoo.files import explained
-from adios_zoo.images import find_images, read_image
+from adios_zoo.images import ImageRef, open_images
 from adios_zoo.model_card import ONNX_FOLDER, Card, check_facts
 from adios_zoo.preprocess import resized_size
 
@@ -72,9 +72,9 @@ def export_web(
     out = Path(folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is in use; name a folder that is absent or empty.")
-    images = find_images(gallery) if gallery is not None else []
-    if len(images) > MOST_IMAGES:
-        raise ConfigError(f"{gallery} has {len(images)} images; the gallery of a page takes at most {MOST_IMAGES}.")
+    refs = [] if gallery is None else list(open_images(gallery))
+    if len(refs) > MOST_IMAGES:
+        raise ConfigError(f"{gallery} has {len(refs)} images; the gallery of a page takes at most {MOST_IMAGES}.")
     card, _ = locate(os.fspath(source))
     if card.masker is None:
         raise ConfigError(f"{card.name} has no masker, which the page would show; choose a model that has one.")
@@ -88,7 +88,7 @@ def export_web(
             card, model = _exported(source, Path(scratch))
             graphs = [model / ONNX_FOLDER / f"{name}.onnx" for name in NETWORKS]
             _write_all(new / "model", {path.name: path.read_bytes() for path in graphs})
-            facts = {**_facts(card, new), "runtime": web.version, "gallery": _gallery(images, model, new)}
+            facts = {**_facts(card, new), "runtime": web.version, "gallery": _gallery(refs, model, new)}
             (new / "model" / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
             if out.exists():
                 out.rmdir()
@@ -141,18 +141,18 @@ def _facts(card: Card, new: Path) -> dict[str, Any]:
     }
 
 
-def _gallery(images: list[Path], model: Path, new: Path) -> list[dict[str, str]]:
+def _gallery(refs: list[ImageRef], model: Path, new: Path) -> list[dict[str, str]]:
     """Write the gallery; the name and the file of each of its photographs."""
-    if not images:
+    if not refs:
         return []
-    features = FeatureExtractor(model, backend="onnx").extract(images)
+    features = FeatureExtractor(model, backend="onnx").extract(ref.read() for ref in refs)
     (new / "gallery").mkdir()
     (new / "gallery" / "features.bin").write_bytes(features.astype("<f4").tobytes())
     entries = []
-    for number, path in enumerate(images, 1):
-        small = read_image(path)
+    for number, ref in enumerate(refs, 1):
+        small = ref.read()
         small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
         name = f"gallery/{number:04}.jpg"
         small.save(new / name, quality=85)
-        entries.append({"name": path.stem.replace("_", " "), "file": name})
+        entries.append({"name": Path(ref.id).stem.replace("_", " "), "file": name})
     return entries

@@ -61,7 +61,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of one case: seconds a step (medians), and bytes of memory that it takes at its peak, plain and engine.
+    """What was measured of one case: seconds a step (medians), and bytes of memory at its peak, plain and engine.
 
     Memory counts from the moment before the first step: what Python, torch and the networks take is the same both ways.
     """
@@ -151,7 +151,7 @@ def measure(case: Case, *, rounds: int = 5) -> Figures:
 def table(figures: Iterable[Figures]) -> str:
     """The figures, one case a line."""
     head = ("images/s plain", "engine", "ratio", "counted", "MiB plain", "engine", "ratio")
-    rows = [("", *head)]
+    rows: list[tuple[str, ...]] = [("", *head)]
     for f in figures:
         speeds = [f"{f.case.batch / seconds:.1f}" for seconds in (f.plain_seconds, f.engine_seconds)]
         peaks = [f"{peak / 2**20:.0f}" for peak in (f.plain_bytes, f.engine_bytes)]
@@ -226,7 +226,7 @@ def _engine(case: Case) -> Callable[[], object]:
 
 def _plain(case: Case) -> Callable[[], object]:
     trainer, batch = _trainer(case), _batch(case, torch.contiguous_format)
-    game: Game = trainer.game.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    game: Game = trainer.game.to(memory_format=torch.contiguous_format)
     plain = PlainGame(game)
     generator = torch.Generator().manual_seed(0)
 

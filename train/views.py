@@ -161,8 +161,8 @@ def _resampling(start: Tensor, length: Tensor, inputs: int, outputs: int) -> Ten
 
 def to_grey(x: Tensor) -> Tensor:
     """Luma of RGB images (B, 3, H, W), in all three channels."""
-    r, g, b = (weight * channel for weight, channel in zip(_GREY, x.split(1, dim=1), strict=True))
-    return (r + g + b).expand_as(x)
+    r, g, b = _GREY
+    return (r * x[:, 0:1] + g * x[:, 1:2] + b * x[:, 2:3]).expand_as(x)
 
 
 def _jitter(x: Tensor, s: ViewSettings, draws: Draws) -> Tensor:
