@@ -69,6 +69,7 @@ def add(commands: Commands) -> None:
 
 def _pretrain(options: argparse.Namespace) -> int:
     from adios_zoo.train.loop import pretrain
+    from adios_zoo.train.processes import is_main_process
     from adios_zoo.train.recipe import read_recipe
 
     folder = pretrain(
@@ -81,9 +82,10 @@ def _pretrain(options: argparse.Namespace) -> int:
         workers=options.workers,
         show_progress=not options.quiet,
     )
-    if options.onnx:
-        export_onnx(f"local-dir:{folder}", folder)
-    print(folder)
+    if is_main_process():
+        if options.onnx:
+            export_onnx(f"local-dir:{folder}", folder)
+        print(folder)
     return 0
 
 
