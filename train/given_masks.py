@@ -40,7 +40,7 @@ def draw_objects(maps: Tensor, slots: int, draws: Draws) -> Tensor:
     present.scatter_(1, maps.flatten(1).long(), True)
     present[:, 0] = False
     number = present.cumsum(dim=1)
-    drawn = (draws.uniform(0, 1, slots).to(maps.device) * number[:, -1:]).long() + 1
+    drawn = (draws.uniform(0, 1, slots).to(maps.device, non_blocking=True) * number[:, -1:]).long() + 1
     # Of an image without objects none has number 1, and argmax gives 0, the background.
     values = ((number[:, None] == drawn[..., None]) & present[:, None]).int().argmax(dim=2)
     values = values.to(torch.uint8)[..., None, None]
