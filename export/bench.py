@@ -34,7 +34,7 @@ from adios_zoo.in_order import chunks, in_order, threads
 from adios_zoo.runtime import PRECISIONS
 from adios_zoo.writers import Features
 
-Work: TypeAlias = "Callable[[], Features | None]"
+Work: TypeAlias = "tuple[Callable[[], Features | None], int]"  # and how many images it takes
 
 _PLAIN_BATCH = 32
 _LARGE_IMAGES = 24
@@ -103,18 +103,18 @@ def bench_extract(
             folder = stack.enter_context(TemporaryDirectory(prefix="adios-bench-"))
             progress(f"making photographs of {megapixels:g} megapixels")
             images = _enlarged(islice(open_images(images), count or _LARGE_IMAGES), Path(folder), megapixels)
-        total = len(_refs(images, count))
-        tasks = {}
-        for name, make in _ways(model, images, count, device).items():
+        ways = _ways(model, images, count, device)
+        tasks = {name: stack.enter_context(_process(make)) for name, make in ways.items()}
+        for name, task in tasks.items():
             progress(f"preparing {name}")
-            tasks[name] = stack.enter_context(_process(make))
+            _answer(task)
         seconds: dict[str, list[float]] = {name: [] for name in tasks}
         for turn in range(rounds):
             for name, task in tasks.items():
                 progress(f"round {turn + 1} of {rounds}: {name}")
                 seconds[name].append(_asked(task, "go"))
         ends = {name: _asked(task, "end") for name, task in tasks.items()}
-    rates = {name: total / statistics.median(times) for name, times in seconds.items()}
+    rates = {name: 1 / statistics.median(times) for name, times in seconds.items()}
     return _table(rates, {n: end[0] for n, end in ends.items()}, {n: end[1] for n, end in ends.items()})
 
 
@@ -210,7 +210,7 @@ def _plain(model: str, images: Images, count: int | None) -> Work:
                 batches.append(encoder(x).numpy())
         return np.concatenate(batches)
 
-    return work
+    return work, len(refs)
 
 
 def _plain_decoding(model: str, images: Images, count: int | None) -> Work:
@@ -222,7 +222,7 @@ def _plain_decoding(model: str, images: Images, count: int | None) -> Work:
         for ref in refs:
             transform(_opened(ref))
 
-    return work
+    return work, len(refs)
 
 
 def _opened(ref: ImageRef) -> Image.Image:
@@ -231,7 +231,7 @@ def _opened(ref: ImageRef) -> Image.Image:
 
 def _extraction(model: str, images: Images, count: int | None, how: dict[str, Any]) -> Work:
     extractor, refs = FeatureExtractor(model, **how), _refs(images, count)
-    return lambda: np.concatenate([features for _, features in extractor._run(refs, False)])
+    return lambda: np.concatenate([features for _, features in extractor._run(refs, False)]), len(refs)
 
 
 def _decoding(model: str, images: Images, count: int | None) -> Work:
@@ -244,7 +244,7 @@ def _decoding(model: str, images: Images, count: int | None) -> Work:
             for _ in in_order(pool, lambda some: [read_pixels(ref, card) for ref in some], chunks(refs, 4), 8):
                 pass
 
-    return work
+    return work, len(refs)
 
 
 def _encoder(model: str, images: Images, count: int | None, how: dict[str, Any]) -> Work:
@@ -253,14 +253,15 @@ def _encoder(model: str, images: Images, count: int | None, how: dict[str, Any])
     extractor, refs = FeatureExtractor(model, **how), _refs(images, count)
     backend = extractor.backend
     some = [crop(backend.card, ref.read()) for ref in refs[:16]]
-    batches = [np.stack(part) for part in chunks(islice(cycle(some), len(refs)), extractor.batch_size)]
+    total = max(len(refs), 4 * backend.lanes * extractor.batch_size)  # few would leave lanes without work
+    batches = [np.stack(part) for part in chunks(islice(cycle(some), total), extractor.batch_size)]
 
     def work() -> None:
         with threads(backend.lanes, "encode") as pool:
             for _ in in_order(pool, backend.encode, iter(batches), backend.lanes + 1):
                 pass
 
-    return work
+    return work, total
 
 
 Maker: TypeAlias = "tuple[Callable[..., Work], tuple[Any, ...]]"
@@ -268,7 +269,7 @@ Maker: TypeAlias = "tuple[Callable[..., Work], tuple[Any, ...]]"
 
 @contextmanager
 def _process(maker: Maker) -> Iterator[Connection]:
-    """Give the line to a process that has prepared its work and done it once, and waits to do it again."""
+    """Give the line to a process that prepares its work, does it once, says so, and waits to do it again."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, *maker), daemon=True)
@@ -276,7 +277,6 @@ def _process(maker: Maker) -> Iterator[Connection]:
     there.close()
     with closing(here):
         try:
-            _answer(here)
             yield here
         finally:
             process.kill()
@@ -285,13 +285,13 @@ def _process(maker: Maker) -> Iterator[Connection]:
 
 def _serve(line: Connection, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
     try:
-        work = make(*arguments)
+        work, images = make(*arguments)
         features = work()
         line.send(True)
         while line.recv() == "go":
             start = time.perf_counter()
             work()
-            line.send(time.perf_counter() - start)
+            line.send((time.perf_counter() - start) / images)
         line.send((_peak_megabytes(), features))
     except Exception as error:
         line.send(error if isinstance(error, BackendError) else BackendError(str(error) or type(error).__name__))

@@ -134,6 +134,11 @@ def start_processes(device: str) -> Processes:
     return Processes(state.device, state.process_index, state.num_processes)
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that speaks, by what started it."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rank: int, count: int) -> Tensor:

@@ -92,7 +92,7 @@ def test_a_graph_that_the_card_does_not_name(folder: Path) -> None:
 
 
 def test_a_converted_release_of_vit_tiny(tmp_path: Path) -> None:
-    archive = release(tmp_path, "simclr_adios_imagenet100s_vit", only=("encoder.", "mask_"), mask_fbase=8, N=2)
+    archive = release(tmp_path, "simclr_adios_imagenet100s_vit", only=("encoder.", "mask_"))
     assert main(["convert", str(archive), "-o", str(tmp_path / "m"), "--onnx"]) == 0
     assert main(["verify", str(tmp_path / "m")]) == 0
     flip(tmp_path / "m" / "onnx" / "encoder_uint8.onnx")

@@ -21,11 +21,12 @@ from adios_zoo.export.web import export_web
 from PIL import Image, ImageCms
 from torch.nn import functional as F
 
-from adios_zoo.demo import cosine_similarities, sample_photographs, views_of
+from adios_zoo.demo import sample_photographs, views_of
 from adios_zoo.draw import area_percentages, cut_out, predict_masks
 from adios_zoo.images import read_image
 from adios_zoo.model import AdiosModel, load_model
 from adios_zoo.model_card import MaskerFacts
+from adios_zoo.neighbours import nearest
 from adios_zoo.preprocess import make_transform
 from tests.browser import chromium, served
 from tests.conftest import DATA
@@ -263,8 +264,8 @@ def test_nearest(page: Visit, model: Path, views: Path) -> None:
     loaded = load_model(model)
     with torch.inference_mode():
         features = loaded(torch.stack([loaded.transform(image) for image in (read_image(query), *images)])).numpy()
-    cosines = cosine_similarities(features)[0, 1:]
-    expected = [(names[i], f"cosine {cosines[i]:.2f}") for i in np.argsort(-cosines)[:6]]
+    answer = nearest([features[1:]], features[:1], 6)[0]
+    expected = [(names[i], f"cosine {cosine:.2f}") for i, cosine in answer]
     page.give(query)
     shown = page.do('return [...document.querySelectorAll(".neighbours .words")].map((e) => e.innerText.split("\\n"))')
     assert [tuple(words) for words in shown] == expected

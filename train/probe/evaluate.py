@@ -49,7 +49,7 @@ def evaluate_knn(
         progress: draw a progress bar.
 
     Raises:
-        DataError: images without labels.
+        DataError: images without labels, or classes that differ.
     """
     model = load_model(source, device=device)
     if random_seed is not None:
@@ -57,13 +57,17 @@ def evaluate_knn(
         model = AdiosModel(model.card).to(device)
     result: dict[str, Any] = {"protocol": "knn", "model": model.card.name, "random_seed": random_seed}
     features, labels = [], []
+    classes: list[list[str]] = []
     for role, where, limit in (("train", train, train_images), ("test", test, test_images)):
         data = load_images(where, limit=limit)
         if (data.labels < 0).any():
             raise DataError(f"{where} has images without labels, which k-NN cannot use.")
         features.append(encode(model, data, model.transform, progress=progress))
         labels.append(data.labels)
+        classes.append(data.classes)
         result[role] = {"source": where, "images": len(data), "fingerprint": data.fingerprint}
+    if classes[0] and classes[1] and classes[0] != classes[1]:
+        raise DataError(f"{train} and {test} name other classes or in another order, so their labels do not match.")
     accuracy = knn(features[0], labels[0], features[1], labels[1], k=k, temperature=temperature, distance=distance)
     return result | {
         "k": k,
