@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from adios_zoo.train.batches import Batch
+from adios_zoo.train.batches import Batch, Plan
 from adios_zoo.train.chance import Draws, generator_for
 from adios_zoo.train.data import load_images
 from adios_zoo.train.feed import open_feed
 from adios_zoo.train.given_masks import draw_objects
 from adios_zoo.train.loop import pretrain
+from adios_zoo.train.processes import Processes
 from adios_zoo.train.recipe import Recipe
 from PIL import Image
 from torch import Tensor
@@ -195,18 +196,17 @@ def test_an_image_with_a_bad_mask_is_left_out_and_listed(tmp_path: Path, in_memo
     pairs = [marked(seed) for seed in range(12)]
     masks = [saved(mask) for _, mask in pairs]
     source = write_rows(tmp_path / "bad.parquet", [saved(i) for i, _ in pairs], [*masks[:5], BAD[reason], *masks[6:]])
-    settings = recipe(in_memory=in_memory, max_bad_share=0.1, epochs=1)
+    settings = recipe(in_memory=in_memory, max_bad_share=0.1, epochs=4)
     feed = open_feed(source, settings)
-    batches = batches_of(source, settings)
-    assert all((shown(batch, 2) >= 0).all() for batch in batches)
-    if feed.images is not None:
-        (failure,) = feed.images.failures
-        assert failure[0].endswith("bad.parquet[5]")
-        assert failure[1].startswith("its mask")
-        assert reason in failure[1]
-    else:
-        with pytest.raises(DataError, match=r"max_bad_share=0 allows; the last: .*its mask"):
-            batches_of(source, recipe(in_memory="no", max_bad_share=0.0, epochs=9))
+    plan = Plan(settings, feed.count, Processes())
+    batches = feed.batches(plan, first=0, workers=0)
+    for number in range(plan.batches):
+        batch = batches(number, plan.draws(number))
+        assert (shown(batch, 2) >= 0).all()
+    ((where, why),) = batches.failures
+    assert where.endswith("bad.parquet[5]")
+    assert why.startswith("its mask")
+    assert reason in why
 
 
 def test_palettes_bitmaps_and_grey_maps_keep_their_numbers(tmp_path: Path) -> None:
