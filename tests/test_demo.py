@@ -22,6 +22,7 @@ class FakeModel(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
+        self.masker = nn.Identity()  # that there is one is all that is asked of it
         self.card = SimpleNamespace(
             name="fake_model", input_size=32, crop_pct=0.9, crop_mode="center", mean=MEAN, std=STD
         )

@@ -1,8 +1,9 @@
 """Which passes feed the running statistics of batch normalisation.
 
-In training mode a repeated forward pass gives the same output, so the game runs each pass once.  The running
-statistics are all that a repeat would change.  ``all`` gives them exactly the mix of the authors' loop, which
-encodes the clean view once for every mask: the pass is not run again, its effect on the statistics is.
+In training mode a repeated forward pass gives the same output (but for dropout and its kin, which draw anew), so the
+game runs each pass once.  The running statistics are all that a repeat would change.  ``all`` gives them exactly the
+mix of the authors' loop, which encodes the clean view once for every mask: the pass is not run again, its effect on
+the statistics is.
 ``clean`` feeds them from clean views alone, which is what the deployed encoder sees.
 """
 

@@ -161,11 +161,9 @@ class Incoming:
         r, device = self.plan.recipe, self.plan.processes.device
         came = next(self.crops)
         self.failures += [failure for failure in dict.fromkeys(came.failures) if failure not in self.failures]
-        if came.failures and (not came.crops or len(self.failures) > r.max_bad_share * self.plan.count):
-            raise DataError(
-                f"{len(self.failures)} of {self.plan.count} images could not be read so far, more than "
-                f"max_bad_share={r.max_bad_share:g} allows; the last: {': '.join(came.failures[-1])}."
-            )
+        if not came.crops:
+            last = ": ".join(came.failures[-1])
+            raise DataError(f"An image and all that were tried in its place cannot be read; the last: {last}.")
         views = {
             v: views_of_crops(came.crops[v].to(device, non_blocking=True), s, draws, mean=r.mean, std=r.std)
             for v, s in r.views.items()

@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from adios_zoo.errors import ConfigError, IntegrityError
 from adios_zoo.files import write_tensors
+from adios_zoo.fit import fill
 
 
 @dataclass
@@ -64,20 +66,26 @@ def load_checkpoint(path: Path, game: nn.Module, optimisers: dict[str, Optimizer
     """
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        progress = Progress(**_stated(file, path, "progress"))
-    state = {name.removeprefix("game."): t for name, t in tensors.items() if name.startswith("game.")}
+        stated = _stated(file, path, "progress")
     try:
-        game.load_state_dict(state)
-    except RuntimeError as error:
-        raise IntegrityError(f"{path} does not fit its recipe: {error}") from error
+        progress = Progress(**stated)
+    except TypeError as error:
+        raise IntegrityError(f"{path} is a checkpoint of another version: {error}.") from error
+    parts: dict[str, dict[str, Tensor]] = {"game": {}, **{label: {} for label in optimisers}}
+    for name, tensor in tensors.items():
+        owner, _, rest = name.partition(".")
+        if owner not in parts:
+            raise IntegrityError(f"{path} holds {name}, which no part of this run has.")
+        parts[owner][rest] = tensor
+    fill(game, parts.pop("game"), what=str(path))
     parameters = dict(game.named_parameters())
-    for label, optimiser in optimisers.items():
-        for name, tensor in tensors.items():
-            owner, _, rest = name.partition(".")
-            if owner == label:
-                key, _, parameter = rest.partition(".")
-                p = parameters[parameter]
-                optimiser.state[p][key] = tensor.to(p.device)
+    for label, state in parts.items():
+        for name, tensor in state.items():
+            key, _, parameter = name.partition(".")
+            p = parameters.get(parameter)
+            if p is None or p.shape != tensor.shape:
+                raise IntegrityError(f"{path} holds {label}.{name}, which fits no parameter of this run.")
+            optimisers[label].state[p][key] = torch.empty_like(p).copy_(tensor)
     return progress
 
 

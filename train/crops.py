@@ -105,19 +105,13 @@ def _stream_requests(source: Stream, plan: Plan, first: int) -> Iterator[list[tu
         generator = generator_for(r.seed, "stream", epoch)
         refs = shuffled(_whole(source, plan.count), r.shuffle_buffer, generator)
         for place in range(plan.batches_per_epoch):
-            batch = list(islice(refs, r.batch_size))[part]
+            batch = list(islice(refs, r.batch_size))
             number = epoch * plan.batches_per_epoch + place
             if number >= first:
                 yield [
                     # The next ones of the batch stand in.
-                    (
-                        [*batch[i:], *batch[:i]][: 1 + _STAND_INS],
-                        epoch,
-                        place * r.batch_size + part.start + i,
-                        plan.size(number),
-                        r,
-                    )
-                    for i in range(len(batch))
+                    ([*batch[i:], *batch[:i]][: 1 + _STAND_INS], epoch, place * r.batch_size + i, plan.size(number), r)
+                    for i in range(part.start, part.stop)
                 ]
 
 

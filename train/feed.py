@@ -41,7 +41,8 @@ def open_feed(spec: str, recipe: Recipe) -> Feed:
     """Open a source for a run: images that are small and fit are decoded into memory, others stay where they are.
 
     Raises:
-        ConfigError: a stream without a number of images, or images without the masks that the recipe asks for.
+        ConfigError: a stream without a number of images, a probe without classes, or images without the masks that the
+            recipe asks for.
         DataError: it cannot be read, or too many of its images cannot.
     """
     source = open_stream(spec)
@@ -54,13 +55,19 @@ def open_feed(spec: str, recipe: Recipe) -> Feed:
     if not isinstance(source, Source):
         if recipe.images is None or recipe.in_memory == "yes":
             raise ConfigError(f"{spec} is a stream: set images to how many make an epoch, and in_memory to auto or no.")
-        return Feed(recipe.images, len(source.classes), source.fingerprint(), source)
+        return Feed(recipe.images, _classes(source, recipe), source.fingerprint(), source)
     if recipe.in_memory == "yes" or (recipe.in_memory == "auto" and _fits_in_memory(source, recipe)):
         images = load_images(spec, limit=recipe.images, max_bad_share=recipe.max_bad_share, masks=given)
         classes = max(int(images.labels.max()) + 1, len(images.classes))
         return Feed(len(images), classes, images.fingerprint, source, images)
     count = len(source) if recipe.images is None else min(recipe.images, len(source))
-    return Feed(count, len(source.classes), source.fingerprint(), source)
+    return Feed(count, _classes(source, recipe), source.fingerprint(), source)
+
+
+def _classes(source: Stream, recipe: Recipe) -> int:
+    if recipe.probe and not source.classes:
+        raise ConfigError(f"{source.spec} does not name its classes, which the online probe needs; set probe=false.")
+    return len(source.classes)
 
 
 def _fits_in_memory(source: Source, recipe: Recipe) -> bool:

@@ -31,7 +31,7 @@ def fill_of(x: Tensor, fill: Fill, sigma: float) -> Tensor | None:
         return None
     if fill == "mean":
         return x.mean(dim=(2, 3), keepdim=True)
-    blurred = gaussian_blur(x, torch.full((len(x),), sigma * x.shape[-1], dtype=x.dtype))
+    blurred = gaussian_blur(x, torch.full((len(x),), sigma * x.shape[-1], dtype=x.dtype), sigma * x.shape[-1])
     return blurred if fill == "blur" else x - blurred
 
 

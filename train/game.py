@@ -212,7 +212,7 @@ class Game(nn.Module):
         if self.classifier is not None and labels is not None:
             probe, accuracy = self._probe(batch, features, replays, labels)
             self._count_probe_in_momentum(batch, targets)
-        spread = deviation(clean[self.clean_views[0]].z.detach())
+        spread = deviation(self.processes.gather(clean[self.clean_views[0]].z.detach()))
         return Turn(total, total, probe, probe_accuracy=accuracy, deviation=spread, targets=targets)
 
     def masker_turn(
@@ -243,12 +243,11 @@ class Game(nn.Module):
         total = torch.zeros((), device=batch[1].device)
         with _frozen(self.players()):
             clean, _, replays = self._clean_pass(batch, targets, gradient=False)
-            for k in range(len(self._cuts(leaves, index, whole))):
+            for k, cut in enumerate(self._cuts(leaves, index, whole)):
                 if k > 0 or not fresh:
                     self._replay(targets.replays)
                 if k > 0:
                     self._replay(replays)
-                cut = self._cuts(leaves, index, whole)[k]
                 if fresh or index is not None:
                     detached = {v: m.detach() for v, m in cut.items()}
                     masked_targets, _ = self._masked_targets(batch, detached, targets.fills)

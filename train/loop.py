@@ -116,7 +116,8 @@ def pretrain(
         ConfigError: the folder has a run already, or one of another recipe.
         DataError: unreadable data, or other data than before.
         CollapseError: the run has gone wrong; the last good checkpoint and the offending batch are kept.
-        KeyboardInterrupt: after SIGTERM or Ctrl-C, with a checkpoint saved.
+        KeyboardInterrupt: after SIGTERM or Ctrl-C, with a checkpoint saved, unless the state looks collapsed: then the
+            one before stays.
     """
     run = Run(Path(folder))
     processes = start_processes(device)
@@ -273,10 +274,11 @@ class _Loop:
         try:
             yield
         except CollapseError as error:
-            if self.plan.processes.main:
-                write_tensors(self.run.offending, self.trainer.latest_tensors(), {"step": str(step)})
+            rank = self.plan.processes.rank
+            offending = self.run.offending.with_stem(f"offending-{rank}") if rank else self.run.offending
+            write_tensors(offending, self.trainer.latest_tensors(), {"step": str(step)})
             raise CollapseError(
-                f"{error} The last good state is in {self.run.checkpoint}, the batch in {self.run.offending}; "
+                f"{error} The last good state is in {self.run.checkpoint}, the batch in {offending}; "
                 "start anew with a lower optimiser.lr or optimiser.masker_lr, or other penalties."
             ) from error
 
@@ -290,16 +292,24 @@ class _Loop:
         """List the images that could not be read since the last time."""
         found = self.plan.processes.collected(self.batches.failures[self.told :])
         self.told = len(self.batches.failures)
-        if not found or not self.plan.processes.main:
+        if not found:
             return
         path = self.run.unreadable
-        with explained(path), path.open("a+", encoding="utf-8") as file:
-            file.seek(0)
-            listed = set(file.read().splitlines())
-            new = [line for where, reason in found if (line := f"{where}\t{reason}") not in listed]
-            file.writelines(f"{line}\n" for line in new)
-        if new:
-            tqdm.write(f"{len(new)} images could not be read; see {path}", file=sys.stderr)
+        lines = dict.fromkeys(f"{where}\t{reason}" for where, reason in found)
+        with explained(path):
+            listed = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            new = [line for line in lines if line not in set(listed)]
+            self.plan.processes.wait()  # for all to have read it
+            if new and self.plan.processes.main:
+                with path.open("a", encoding="utf-8") as file:
+                    file.writelines(f"{line}\n" for line in new)
+                tqdm.write(f"{len(new)} images could not be read; see {path}", file=sys.stderr)
+        limit = self.plan.recipe.max_bad_share
+        if len(listed) + len(new) > limit * self.plan.count:
+            raise DataError(
+                f"{len(listed) + len(new)} of {self.plan.count} images could not be read so far, more than "
+                f"max_bad_share={limit:g} allows; they are listed in {path}."
+            )
 
     def _save(self, log: RunLog) -> None:
         if self.plan.processes.main:

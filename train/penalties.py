@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-# Half precision has no 1e-10; areas are clamped in float32 so that 1 / sin stays finite at 0 and 1.
+# Areas are in float32 at least, since half precision has no 1e-10; the sine of what float32 has for pi is just below 0,
+# which would reward a mask that hides everything.
 _EPSILON = 1e-10
 
 
@@ -22,7 +23,7 @@ def areas(masks: Tensor) -> Tensor:
 
 def sparsity(views: list[Tensor]) -> Tensor:
     """Sum over masks and views of the batch mean of 1 / sin(pi area): large for empty and for full masks."""
-    return torch.stack([(1 / (torch.sin(math.pi * a) + _EPSILON)).mean(0).sum() for a in views]).sum()
+    return torch.stack([(1 / (torch.sin(math.pi * a).clamp(min=0) + _EPSILON)).mean(0).sum() for a in views]).sum()
 
 
 def entropy(views: list[Tensor], *, jointly: bool) -> Tensor:

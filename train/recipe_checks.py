@@ -69,6 +69,10 @@ _RANGES = {
     "optimiser.min_lr": _NOT_NEGATIVE,
     "optimiser.ends_early": _NOT_NEGATIVE,
     "optimiser.byol_tau": _SHARE,
+    "watch.min_deviation": _SHARE,
+    "watch.max_share": _SHARE,
+    "watch.max_mask_entropy": _SHARE,
+    "watch.patience": _POSITIVE,
 }
 
 
@@ -100,9 +104,13 @@ def _masker(r: Recipe) -> Iterator[Mistake]:
         least = "2 to 64 (one mask alone would be the whole image)" if m.kind == "learned" else "1 to 64"
         yield Mistake("masker.slots", f"masker.slots must be from {least}, not {m.slots}.")
     if m.kind != "learned":
-        if m.kind in ("patches", "blocks") and m.patch > min([r.image_size, *r.sizes.values()]):
-            text = f"masker.patch must be at most the views' side, {r.image_size}, not {m.patch}."
-            yield Mistake("masker.patch image_size sizes", text)
+        for size in sorted({r.image_size, *r.sizes.values()}) if m.kind in ("patches", "blocks") else ():
+            cells = math.ceil(size / m.patch) ** 2
+            if not 0 < round(m.ratio * cells) < cells:
+                text = f"masker.patch {m.patch} makes {cells} patches of a view of {size} pixels, of which a share of "
+                text += f"masker.ratio {m.ratio} hides none or all; choose a smaller patch."
+                yield Mistake("masker.patch masker.ratio image_size sizes", text)
+                break
         for name in ("loss_factor", "freeze_after"):
             if getattr(m, name) not in (None, {}):
                 text = f"masker.{name} belongs to masker.kind=learned, not to {m.kind}; leave it out."
@@ -152,7 +160,11 @@ def _views(r: Recipe) -> Iterator[Mistake]:
 
 def _schedule(r: Recipe) -> Iterator[Mistake]:
     o = r.optimiser
-    if o.warmup_epochs > r.epochs - o.ends_early:
+    if o.ends_early and not r.epochs - o.ends_early - o.warmup_epochs >= o.ends_early:
+        text = f"optimiser.ends_early, {o.ends_early}, is too long a tail for epochs, {r.epochs}: the rate would climb "
+        text += "back to its peak; set optimiser.ends_early=0."
+        yield Mistake("optimiser.warmup_epochs optimiser.ends_early epochs", text)
+    elif o.warmup_epochs > r.epochs - o.ends_early:
         early = f" less optimiser.ends_early, {o.ends_early}," if o.ends_early else ""
         text = f"optimiser.warmup_epochs must be at most epochs, {r.epochs},{early} not {o.warmup_epochs}."
         yield Mistake("optimiser.warmup_epochs optimiser.ends_early epochs", text)

@@ -50,7 +50,7 @@ class RunLog:
         self.path, self.trackers = path, list(trackers)
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = path.open("ab")
+            self.file = path.open("ab", buffering=0)  # what is written is written: closing cannot fail
             if self.file.tell() > keep_bytes:
                 self.file.truncate(keep_bytes)
                 self.file.seek(0, os.SEEK_END)
@@ -59,7 +59,6 @@ class RunLog:
         """Append a record, which has a ``step``."""
         with explained(self.path):
             self.file.write((json.dumps(dict(record)) + "\n").encode())
-            self.file.flush()
         values = {name: value for name, value in record.items() if name != "step"}
         self._tell(lambda tracker: tracker.scalars(values, int(record["step"])))
 
@@ -70,7 +69,6 @@ class RunLog:
     def flush(self) -> int:
         """Bring the log to the disk; its length in bytes."""
         with explained(self.path):
-            self.file.flush()
             os.fsync(self.file.fileno())
             return self.file.tell()
 

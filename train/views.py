@@ -101,7 +101,7 @@ def _recoloured(
     if settings.blur > 0:
         low, high = settings.blur_sigma
         sigma = draws.uniform(low, high)
-        x = gaussian_blur(x, torch.where(draws.happens(settings.blur), sigma, 0.0))
+        x = gaussian_blur(x, torch.where(draws.happens(settings.blur), sigma, 0.0), high)
     if settings.solarise > 0:
         solarise = _to(x, draws.happens(settings.solarise))
         x = torch.where(solarise[:, None, None, None] & (x >= 0.5), 1 - x, x)
@@ -222,13 +222,17 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
 _OPERATIONS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 
 
-def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each image (B, 3, S, S) with its own ``sigma`` in pixels (B,), on the CPU; 0 leaves it.  Edges repeat."""
+def gaussian_blur(x: Tensor, sigma: Tensor, most: float) -> Tensor:
+    """Blur each image (B, 3, S, S) with its own ``sigma`` in pixels (B,), on the CPU; 0 leaves it.  Edges repeat.
+
+    The kernel reaches as far as ``most``, the largest sigma that may come, asks for: an image's blur must not depend
+    on what else is in its batch.
+    """
     size, blurred = x.shape[-1], sigma.nonzero().squeeze(1)
     if not len(blurred):
         return x
     sigma = sigma[blurred]
-    reach = 3 * math.ceil(float(sigma.max()))
+    reach = 3 * math.ceil(most)
     taps = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (taps[None] / sigma[:, None].clamp(min=1e-3)) ** 2)
     kernel = _to(x, kernel / kernel.sum(dim=1, keepdim=True))

@@ -18,6 +18,7 @@ from PIL import Image
 from adios_zoo import FeatureExtractor
 from adios_zoo.cli import main
 from adios_zoo.errors import BackendError, ConfigError, DataError, IntegrityError
+from adios_zoo.images import read_image
 from adios_zoo.model_card import card_of_folder
 from tests.models import exported_model, saved_model
 
@@ -103,8 +104,9 @@ def test_nothing_is_named_that_lies_elsewhere(page: Path) -> None:
 def test_the_gallery(page: Path, model: Path, photos: Path) -> None:
     told = json.loads((page / "model" / "model.json").read_text())["gallery"]
     assert [entry["name"] for entry in told] == ["a bird", "cat", "dog"]
+    pictures = [read_image(path) for path in sorted(photos.iterdir())]  # decoded at full size, as the page does
     features = np.frombuffer((page / "gallery" / "features.bin").read_bytes(), "<f4").reshape(3, -1)
-    assert np.array_equal(features, FeatureExtractor(model, backend="onnx").extract(photos))
+    assert np.array_equal(features, FeatureExtractor(model, backend="onnx").extract(pictures))
     with Image.open(page / told[0]["file"]) as small:
         assert small.size == (384, 54)
         assert not small.getexif()

@@ -23,8 +23,8 @@ def test_an_empty_mask_leaves_the_image_and_a_full_one_shows_the_fill(fill: Fill
     expected = {
         "zero": torch.zeros_like(x),
         "mean": x.mean(dim=(2, 3), keepdim=True).expand_as(x),
-        "blur": gaussian_blur(x, torch.full((4,), 1.6, dtype=x.dtype)),
-        "high_pass": x - gaussian_blur(x, torch.full((4,), 1.6, dtype=x.dtype)),
+        "blur": gaussian_blur(x, torch.full((4,), 1.6, dtype=x.dtype), 1.6),
+        "high_pass": x - gaussian_blur(x, torch.full((4,), 1.6, dtype=x.dtype), 1.6),
     }[fill]
     torch.testing.assert_close(shown, expected)
 

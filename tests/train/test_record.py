@@ -12,7 +12,7 @@ from adios_zoo.train.checkpoint import Progress
 from adios_zoo.train.record import RunLog, open_trackers, read_records, session
 from PIL import Image
 
-from adios_zoo.errors import BackendError
+from adios_zoo.errors import BackendError, DataError
 
 
 def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path: Path) -> None:
@@ -162,3 +162,9 @@ def test_wandb_that_will_not_start_is_one_sentence(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(fake, "init", refuse)
     with pytest.raises(BackendError, match=r"no-tty.; `wandb login`, or set WANDB_MODE=offline"):
         open_trackers(["wandb"], tmp_path, config={})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_is_one_sentence_at_any_line() -> None:
+    with pytest.raises(DataError, match="/dev/full: the disk is full"), RunLog(Path("/dev/full")) as log:
+        log.write({"step": 0})

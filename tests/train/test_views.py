@@ -81,7 +81,7 @@ def test_grey_equals_torchvisions(images: Tensor) -> None:
 def test_blur_equals_torchvisions_away_from_the_edges() -> None:
     x = torch.rand(6, 3, 40, 40, generator=seeded())
     sigma = torch.tensor([0.1, 0.5, 1.0, 1.5, 2.0, 0.0])
-    found = gaussian_blur(x, sigma)
+    found = gaussian_blur(x, sigma, 2.0)
     for i, s in enumerate(sigma.tolist()):
         expected = tv.gaussian_blur(x[i], [13, 13], [s, s]) if s else x[i]
         assert (found[i] - expected)[:, 7:-7, 7:-7].abs().max() < 1e-5
@@ -156,3 +156,10 @@ def test_views_of_crops_are_what_follows_the_crop() -> None:
     flipped = views_of_crops(batch, ViewSettings(min_scale=1.0, flip=1, jitter=0, grey=0, blur=0), draws(8), **UNIT)
     assert torch.equal(flipped, batch.flip(-1).float() / 255)
     assert not torch.equal(crops, plain)
+
+
+def test_a_blur_does_not_depend_on_the_rest_of_the_batch() -> None:
+    noise = torch.rand(2, 3, 40, 40, generator=seeded())
+    alone = gaussian_blur(noise[:1], torch.tensor([1.0]), 2.0)
+    together = gaussian_blur(noise, torch.tensor([1.0, 2.0]), 2.0)
+    torch.testing.assert_close(together[:1], alone, rtol=0, atol=1e-6)
