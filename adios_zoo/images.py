@@ -55,12 +55,15 @@ class ImageRef:
         encoded: gives the undecoded content of its file (JPEG, PNG, ...), or raises ImageError; ``None`` for an
             image that exists as pixels alone.
         label: index of its class, -1 where unknown.
+        mask: gives the map of its objects (mode L: 0 the background, any other value an object), or raises
+            ImageError; ``None`` where its source has no masks.
     """
 
     id: str
     read: Callable[[], Image.Image]
     encoded: Callable[[], bytes] | None = None
     label: int = -1
+    mask: Callable[[], Image.Image] | None = None
 
 
 def open_images(images: Images) -> Iterable[ImageRef]:
@@ -146,6 +149,19 @@ def decode_image(data: bytes | None, id: str) -> Image.Image:
         return _decoded(io.BytesIO(_content(data, id)))
 
 
+def fetch_mask(id: str, fetch: Callable[[], bytes | None]) -> Image.Image:
+    """Decode the map of an image's objects to mode L, its values as stored (a palette's numbers, not its colours).
+
+    Raises ImageError, under the image's ``id``, for what is no such map, and for whatever ``fetch`` raises.
+    """
+    with _explained(id, "its mask: "):
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        with Image.open(io.BytesIO(_content(fetch(), id))) as image:
+            if image.mode not in ("1", "L", "P") or image.format == "JPEG":  # which blurs numbers into others
+                raise DataError(f"a {image.format} of mode {image.mode}, not a PNG with one number of 8 bits an object")
+            return image.convert("L") if image.mode == "1" else Image.fromarray(np.asarray(image))
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Turn any PIL image into upright RGB of 8 bits a channel.
 
@@ -189,11 +205,11 @@ def _in_memory(id: str, pixels: Any) -> Image.Image:
 
 
 @contextmanager
-def _explained(id: str) -> Iterator[None]:
+def _explained(id: str, what: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        raise ImageError(id, _reason(error)) from error
+        raise ImageError(id, what + _reason(error)) from error
 
 
 def _check_file(path: PathLike) -> None:

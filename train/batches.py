@@ -6,8 +6,9 @@ processes that share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from adios_zoo.errors import ConfigError, DataError
 from .chance import Draws, epoch_order, generator_for
 from .crops import Cropped, Failure
 from .data import ImageSet
+from .given_masks import draw_objects
 from .processes import Processes
 from .recipe import Recipe
 from .views import draw_views, views_of_crops
@@ -30,11 +32,13 @@ class Batch(NamedTuple):
         views: by number, (B, 3, S, S) float32, normalised.
         labels: (B,), -1 where unknown.
         images: (B,) their places in the data.
+        masks: of each view, (B, N, S, S) float32; empty unless they are given with the data.
     """
 
     views: dict[int, Tensor]
     labels: Tensor
     images: Tensor
+    masks: Mapping[int, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -98,10 +102,10 @@ class Plan:
         order = epoch_order(self.count, seed=r.seed, epoch=self.epoch(number))
         return order[place * r.batch_size : (place + 1) * r.batch_size][self.part]
 
-    def draws(self, number: int) -> Draws:
+    def draws(self, number: int, purpose: str = "batch") -> Draws:
         """The random numbers of batch ``number``."""
         r = self.recipe
-        return Draws(generator_for(r.seed, "batch", number), r.batch_size, self.part)
+        return Draws(generator_for(r.seed, purpose, number), r.batch_size, self.part)
 
 
 class Batches(Protocol):
@@ -128,6 +132,7 @@ class InMemory:
         """Bring the images to the device."""
         device = self.plan.processes.device
         self.images, self.labels = self.data.images.to(device), self.data.labels.to(device)
+        self.masks = None if self.data.masks is None else self.data.masks.to(device)
         self.failures = list(self.data.failures)
 
     def __call__(self, number: int, draws: Draws) -> Batch:
@@ -136,8 +141,11 @@ class InMemory:
         chosen = self.plan.chosen(number)
         here = chosen.to(self.images.device, non_blocking=True)
         images = self.images[here]
+        if self.masks is not None:
+            objects = draw_objects(self.masks[here], r.drawn_masks, self.plan.draws(number, "objects"))
+            images = torch.cat([images, objects], dim=1)
         views = {v: draw_views(images, size, s, draws, mean=r.mean, std=r.std) for v, s in r.views.items()}
-        return Batch(_channels_last(views), self.labels[here], chosen)
+        return _batch(views, self.labels[here], chosen)
 
 
 @dataclass
@@ -160,8 +168,11 @@ class Incoming:
             v: views_of_crops(came.crops[v].to(device, non_blocking=True), s, draws, mean=r.mean, std=r.std)
             for v, s in r.views.items()
         }
-        return Batch(_channels_last(views), came.labels.to(device, non_blocking=True), came.images)
+        return _batch(views, came.labels.to(device, non_blocking=True), came.images)
 
 
-def _channels_last(views: dict[int, Tensor]) -> dict[int, Tensor]:
-    return {v: x.contiguous(memory_format=torch.channels_last) for v, x in views.items()}
+def _batch(views: dict[int, Tensor], labels: Tensor, images: Tensor) -> Batch:
+    """Views (B, 3 + N, S, S) and the masks that are their last channels, apart."""
+    masks = {v: x[:, 3:].contiguous() for v, x in views.items() if x.shape[1] > 3}
+    views = {v: x[:, :3].contiguous(memory_format=torch.channels_last) for v, x in views.items()}
+    return Batch(views, labels, images, masks)

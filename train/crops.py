@@ -25,6 +25,7 @@ from adios_zoo.images import ImageError, ImageRef
 from adios_zoo.sources import Source, Stream
 
 from .chance import Draws, generator_for
+from .given_masks import draw_objects, read_mask
 from .recipe import Recipe
 from .views import ViewSettings, crop_boxes
 
@@ -40,7 +41,8 @@ class Cropped(NamedTuple):
     """The crops of one batch.
 
     Attributes:
-        crops: by number of the view, (B, 3, S, S) uint8; empty if some image and all its stand-ins cannot be read.
+        crops: by number of the view, (B, 3 + N, S, S) uint8, the images and N masks where they are given with the
+            data; empty if some image and all its stand-ins cannot be read.
         labels: (B,), -1 where unknown.
         images: (B,) their places in the data, or in the epoch of a stream.
         failures: what could not be read.
@@ -163,21 +165,30 @@ def _item(refs: Iterable[ImageRef], epoch: int, place: int, size: int, recipe: R
     failures: list[Failure] = []
     for ref in refs:
         try:
-            image = ref.read()
+            layers = [image := ref.read()]
+            if recipe.masker.kind == "given":
+                layers += _objects(read_mask(ref, image), epoch, place, recipe)
         except ImageError as error:
             failures.append((error.id, error.reason))
             continue
         draws = Draws(generator_for(recipe.seed, "crop", epoch, place), 1)
-        crops = {v: _crop(image, size, settings, draws) for v, settings in recipe.views.items()}
+        crops = {v: _crop(layers, size, settings, draws) for v, settings in recipe.views.items()}
         return _Item(crops, ref.label, place, failures)
     return _Item({}, -1, place, failures)
 
 
-def _crop(image: Image.Image, size: int, settings: ViewSettings, draws: Draws) -> Tensor:
-    top, left, height, width = crop_boxes((image.height, image.width), settings, draws)[0].tolist()
+def _objects(mask: Image.Image, epoch: int, place: int, recipe: Recipe) -> list[Image.Image]:
+    """As many masks as are used, 255 where their object is."""
+    draws = Draws(generator_for(recipe.seed, "objects", epoch, place), 1)
+    objects = draw_objects(torch.from_numpy(np.array(mask))[None], recipe.drawn_masks, draws)[0]
+    return [Image.fromarray(one.numpy()) for one in objects]
+
+
+def _crop(layers: list[Image.Image], size: int, settings: ViewSettings, draws: Draws) -> Tensor:
+    top, left, height, width = crop_boxes((layers[0].height, layers[0].width), settings, draws)[0].tolist()
     box = (left, top, left + width, top + height)
-    resized = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    resized = [np.asarray(layer.resize((size, size), Image.Resampling.BICUBIC, box=box)) for layer in layers]
+    return torch.from_numpy(np.dstack(resized)).permute(2, 0, 1)
 
 
 def _stacked(items: list[_Item]) -> Cropped:

@@ -20,6 +20,8 @@ from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images import ImageError, ImageRef, decode_image
 from adios_zoo.sources import Source, Stream, open_stream
 
+from .given_masks import read_mask
+
 _CHUNK = 512
 
 
@@ -33,6 +35,7 @@ class ImageSet:
         classes: names of the labels; empty if the source has none.
         fingerprint: hash of the encoded bytes and labels, in order.
         failures: (where, reason) of every image that could not be read; they are left out.
+        masks: (n, S, S) uint8, maps of the objects in each image, 0 the background; ``None`` if not asked for.
     """
 
     images: Tensor
@@ -40,6 +43,7 @@ class ImageSet:
     classes: list[str]
     fingerprint: str
     failures: list[tuple[str, str]]
+    masks: Tensor | None = None
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -47,7 +51,12 @@ class ImageSet:
 
 
 def load_images(
-    source: str, *, size: int | None = None, limit: int | None = None, max_bad_share: float = 0.01
+    source: str,
+    *,
+    size: int | None = None,
+    limit: int | None = None,
+    max_bad_share: float = 0.01,
+    masks: bool = False,
 ) -> ImageSet:
     """Read and decode ``source``, with little more memory than the decoded images take.
 
@@ -57,6 +66,7 @@ def load_images(
             out.  ``None`` takes the first image's shorter side.
         limit: only the first so many images.
         max_bad_share: how large a part of the images may be unreadable, from 0 to 1.
+        masks: read the images' masks too; an image whose mask cannot be read is one that cannot.
 
     Raises:
         ConfigError: the source is of no known kind, or a number is out of its range.
@@ -68,14 +78,14 @@ def load_images(
         raise ConfigError(f"The number of images is {limit}; it takes a whole number from 1 up.")
     stream = open_stream(source)
     total = _total(stream, limit)
-    pixels: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
+    pixels: NDArray[np.uint8] = np.empty((0, 0, 0, 4 if masks else 3), np.uint8)  # a mask is the fourth channel
     labels: list[int] = []
     failures: list[tuple[str, str]] = []
     digest = hashlib.sha256()
     with ThreadPoolExecutor(usable_cpus()) as pool:
         for chunk in _chunks(stream.iterate(0, limit)):
             size = size or _first_side(chunk)
-            loaded = pool.map(partial(_load, size=size), chunk)
+            loaded = pool.map(partial(_load, size=size, masked=masks), chunk)
             for ref, (content, result) in zip(chunk, loaded, strict=True):
                 digest.update(content + ref.label.to_bytes(8, "little", signed=True))
                 if isinstance(result, str):
@@ -91,7 +101,8 @@ def load_images(
     _check_share(source, failures, len(labels) + len(failures), max_bad_share)
     _resize(pixels, len(labels), len(pixels[0]))
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    return ImageSet(images, torch.tensor(labels), list(stream.classes), digest.hexdigest(), failures)
+    maps = images[:, 3] if masks else None
+    return ImageSet(images[:, :3], torch.tensor(labels), list(stream.classes), digest.hexdigest(), failures, maps)
 
 
 def _total(stream: Stream, limit: int | None) -> int | None:
@@ -108,7 +119,7 @@ def _chunks(refs: Iterator[ImageRef]) -> Iterator[list[ImageRef]]:
 
 def _resize(pixels: NDArray[np.uint8], count: int, side: int) -> None:
     # In place: a large block of memory is moved by the system's page tables, not copied.
-    pixels.resize((count, side, side, 3), refcheck=False)
+    pixels.resize((count, side, side, pixels.shape[-1]), refcheck=False)
 
 
 def _check_share(source: str, failures: list[tuple[str, str]], total: int | None, limit: float) -> None:
@@ -130,8 +141,8 @@ def _first_side(chunk: list[ImageRef]) -> int:
     raise DataError("None of the first images can be read; is this the right column, and are they images?")
 
 
-def _load(ref: ImageRef, size: int) -> tuple[bytes, NDArray[np.uint8] | str]:
-    """The hash of an image's content, and (size, size, 3) uint8 or the reason why there is none."""
+def _load(ref: ImageRef, size: int, *, masked: bool) -> tuple[bytes, NDArray[np.uint8] | str]:
+    """The hash of an image's content, and (size, size, 3 or, with its mask, 4) uint8 or why there is none."""
     content = b""
     try:
         if ref.encoded:
@@ -140,16 +151,23 @@ def _load(ref: ImageRef, size: int) -> tuple[bytes, NDArray[np.uint8] | str]:
         else:
             image = ref.read()
             content = image.tobytes()
+        mask = read_mask(ref, image) if masked else None
     except ImageError as error:
         return hashlib.sha256(content).digest(), error.reason
-    return hashlib.sha256(content).digest(), _square(image, size)
+    pixels = _square(image, size)
+    if mask is not None:
+        content += mask.tobytes()
+        pixels = np.dstack([pixels, _square(mask, size, Image.Resampling.NEAREST)])
+    return hashlib.sha256(content).digest(), pixels
 
 
-def _square(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def _square(
+    image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.BICUBIC
+) -> NDArray[np.uint8]:
     if image.size != (size, size):
         scale = size / min(image.size)
         width, height = (max(size, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.resize((width, height), resampling)
         left, top = (width - size) // 2, (height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image)

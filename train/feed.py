@@ -41,16 +41,23 @@ def open_feed(spec: str, recipe: Recipe) -> Feed:
     """Open a source for a run: images that are small and fit are decoded into memory, others stay where they are.
 
     Raises:
-        ConfigError: a stream without a number of images, or a probe without classes.
+        ConfigError: a stream without a number of images, a probe without classes, or images without the masks that the
+            recipe asks for.
         DataError: it cannot be read, or too many of its images cannot.
     """
     source = open_stream(spec)
+    given = recipe.masker.kind == "given"
+    if given and all(ref.mask is None for ref in source.iterate(0, 1)):
+        raise ConfigError(
+            f"masker.kind=given takes the images' own masks, and {spec} has none; add a column mask to parquet files, "
+            "or choose another masker.kind."
+        )
     if not isinstance(source, Source):
         if recipe.images is None or recipe.in_memory == "yes":
             raise ConfigError(f"{spec} is a stream: set images to how many make an epoch, and in_memory to auto or no.")
         return Feed(recipe.images, _classes(source, recipe), source.fingerprint(), source)
-    if recipe.in_memory == "yes" or (recipe.in_memory == "auto" and _fits_in_memory(source, recipe.images)):
-        images = load_images(spec, limit=recipe.images, max_bad_share=recipe.max_bad_share)
+    if recipe.in_memory == "yes" or (recipe.in_memory == "auto" and _fits_in_memory(source, recipe)):
+        images = load_images(spec, limit=recipe.images, max_bad_share=recipe.max_bad_share, masks=given)
         classes = max(int(images.labels.max()) + 1, len(images.classes))
         return Feed(len(images), classes, images.fingerprint, source, images)
     count = len(source) if recipe.images is None else min(recipe.images, len(source))
@@ -63,7 +70,7 @@ def _classes(source: Stream, recipe: Recipe) -> int:
     return len(source.classes)
 
 
-def _fits_in_memory(source: Source, limit: int | None) -> bool:
+def _fits_in_memory(source: Source, recipe: Recipe) -> bool:
     sides = []
     for k in range(min(_PROBED, len(source))):
         try:
@@ -72,5 +79,6 @@ def _fits_in_memory(source: Source, limit: int | None) -> bool:
             continue
     if not sides or max(sides) > _SMALL:
         return False
-    count = len(source) if limit is None else min(limit, len(source))
-    return count * 3 * max(sides) ** 2 <= _MOST_BYTES
+    count = len(source) if recipe.images is None else min(recipe.images, len(source))
+    channels = 4 if recipe.masker.kind == "given" else 3
+    return count * channels * max(sides) ** 2 <= _MOST_BYTES

@@ -25,6 +25,7 @@ _MASKS_OF = {
     "patches": "random patches masked",
     "blocks": "random blocks masked",
     "boxes": "random boxes masked",
+    "given": "objects that the data mark masked",
 }
 
 

@@ -38,10 +38,10 @@ class MaskerSettings:
     """Where the masks come from, and when the masker plays.
 
     Attributes:
-        kind: ``learned`` by the masker's network, or nobody's: ``none``, ``patches``, ``blocks``, ``boxes``, see
-            :func:`adios_zoo.train.random_masks.random_masks`.
+        kind: ``learned`` by the masker's network; nobody's, ``none``, ``patches``, ``blocks``, ``boxes``, see
+            :func:`adios_zoo.train.random_masks.random_masks`; or the data's, ``given``.
         image_size: side that the network works on, in pixels; see :class:`adios_zoo.masker.Masker`.
-        slots: N, the number of masks; of the random kinds too.
+        slots: N, the number of masks; of the other kinds too.
         base_channels: width of the network's first block.
         norm: ``gn`` group norm, ``in`` instance norm, ``no`` none.
         blocks: 4, 5 or 6 an arm; ``None`` goes by the image size.
@@ -53,7 +53,7 @@ class MaskerSettings:
         patch: side of the patches of ``patches`` and ``blocks``, in pixels of the view.
     """
 
-    kind: Literal["learned", "none", "patches", "blocks", "boxes"] = "learned"
+    kind: Literal["learned", "none", "patches", "blocks", "boxes", "given"] = "learned"
     image_size: int = 64
     slots: int = 4
     base_channels: int = 32
@@ -169,6 +169,11 @@ class Recipe:
     def views(self) -> dict[int, ViewSettings]:
         """How each view is drawn, by number."""
         return {1: self.view1, 2: self.view2}
+
+    @property
+    def drawn_masks(self) -> int:
+        """How many masks an image has where the masker makes none."""
+        return self.masker.slots if self.game.mask_use == "all" and self.masker.kind != "none" else 1
 
     def size_in(self, epoch: int) -> int:
         """Side of the views in ``epoch``, in pixels."""

@@ -98,13 +98,14 @@ class Trainer:
         return _Played(batch, draws, masks, whole, turn)
 
     def _masks(self, batch: Batch, draws: Draws) -> dict[int, Tensor]:
-        """The masker's, or random ones: as many as are used."""
+        """The masker's, the data's or random ones: as many as are used."""
         m = self.plan.recipe.masker
         if m.kind == "learned":
             learned: dict[int, Tensor] = self.game.masks(batch.views)
             return learned
-        slots = m.slots if self.plan.recipe.game.mask_use == "all" and m.kind != "none" else 1
-        size = batch.views[1].shape[-1]
+        if m.kind == "given":
+            return {v: batch.masks[v] for v in self.game.masked_views}
+        slots, size = self.plan.recipe.drawn_masks, batch.views[1].shape[-1]
         return {
             v: random_masks(m.kind, size, slots, draws, ratio=m.ratio, patch=m.patch).to(
                 batch.views[v].device, non_blocking=True

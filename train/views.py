@@ -64,7 +64,8 @@ def draw_views(
     """One view of each image.
 
     Args:
-        images: (B, 3, H, W) uint8.
+        images: (B, 3 + N, H, W) uint8; channels past the third are masks, which are cropped and flipped alike and
+            keep their values.
         size: side of the views in pixels.
         settings: the distribution.
         draws: random numbers for the B images.
@@ -72,7 +73,7 @@ def draw_views(
         std: likewise.
 
     Returns:
-        (B, 3, size, size) float32, normalised.
+        (B, 3 + N, size, size) float32, normalised; masks from 0 to 1.
     """
     boxes = crop_boxes((images.shape[-2], images.shape[-1]), settings, draws)
     flip = draws.happens(settings.flip)
@@ -83,7 +84,7 @@ def draw_views(
 def views_of_crops(
     crops: Tensor, settings: ViewSettings, draws: Draws, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Tensor:
-    """What :func:`draw_views` does after the crop, for crops (B, 3, S, S) uint8 that have been resized already."""
+    """What :func:`draw_views` does after the crop, for crops (B, 3 + N, S, S) uint8, resized already."""
     flip = _to(crops, draws.happens(settings.flip))
     x = crops.float() / 255
     x = torch.where(flip[:, None, None, None], x.flip(-1), x)
@@ -93,6 +94,7 @@ def views_of_crops(
 def _recoloured(
     x: Tensor, settings: ViewSettings, draws: Draws, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Tensor:
+    x, masks = x[:, :3], x[:, 3:]
     x = _jitter(x, settings, draws)
     grey = _to(x, draws.happens(settings.grey))
     x = torch.where(grey[:, None, None, None], to_grey(x), x)
@@ -104,7 +106,8 @@ def _recoloured(
         solarise = _to(x, draws.happens(settings.solarise))
         x = torch.where(solarise[:, None, None, None] & (x >= 0.5), 1 - x, x)
     centre, scale = (_to(x, torch.tensor(values))[:, None, None] for values in (mean, std))
-    return (x - centre) / scale
+    x = (x - centre) / scale
+    return torch.cat([x, masks], dim=1) if masks.shape[1] else x
 
 
 def crop_boxes(image_size: tuple[int, int], settings: ViewSettings, draws: Draws) -> Tensor:
@@ -132,7 +135,7 @@ def crop_boxes(image_size: tuple[int, int], settings: ViewSettings, draws: Draws
 
 
 def resized_crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Crop each image to its box and resize it to ``size``, bicubic with antialiasing: (B, 3, size, size) in [0, 1].
+    """Crop each image to its box and resize it to ``size``, bicubic with antialiasing: (B, C, size, size) in [0, 1].
 
     Both axes are resampled by a matrix an image, (size, H) and (size, W), as Pillow's separable filter does.
     """

@@ -41,6 +41,6 @@ def describe(spec: str, *, download: bool = False) -> Iterator[str]:
         except ImageError as error:
             yield f"  {ref.id}  {label}  cannot be read: {error.reason}"
         else:
-            yield f"  {ref.id}  {label}  {width} x {height}"
+            yield f"  {ref.id}  {label}  {width} x {height}{', with a mask' if ref.mask else ''}"
     if empty:
         raise DataError(f"{spec}: no images.")

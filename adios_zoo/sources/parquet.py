@@ -2,7 +2,8 @@
 
 A column holds the images, as a struct with ``bytes`` (JPEG, PNG, ...) or as plain bytes; an integer column the
 labels, if there are any; the schema's ``huggingface`` metadata, if it is there, says which columns these are and
-names the classes.  Without it they are called ``image`` or ``img``, and ``label``.
+names the classes.  Without it they are called ``image`` or ``img``, and ``label``.  A column ``mask``, in the form of
+the images', holds maps of their objects.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import accumulate
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 
 from adios_zoo.errors import DataError
 from adios_zoo.find import path_id
-from adios_zoo.images import ImageRef, encoded_ref, fetched_ref
+from adios_zoo.images import ImageRef, encoded_ref, fetch_mask, fetched_ref
 from adios_zoo.sources.per_process import PerProcess
 from adios_zoo.sources.places import expand, open_file
 from adios_zoo.sources.source import Source
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _BATCH = 256
 _BUFFER = 1 << 20
 _KEPT_BYTES = 256 << 20
+_MASK = "mask"
 
 
 class _Table(NamedTuple):
@@ -45,6 +48,7 @@ class _Table(NamedTuple):
     label: str | None
     classes: tuple[str, ...]
     ends: list[int]
+    has_masks: bool
 
     @property
     def rows(self) -> int:
@@ -80,12 +84,13 @@ class Parquet(Source):
 
     def _ref(self, position: int) -> ImageRef:
         table, row = self._locate(position)
-        return fetched_ref(_id(table, row), partial(self._cell, position), int(self._all_labels()[position]))
+        fetch = partial(self._cell, position, table.image)
+        return self._masked(table, position, fetched_ref(_id(table, row), fetch, int(self._all_labels()[position])))
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[ImageRef]:
         """Refer to the rows from ``start`` to ``stop``; each reference holds its encoded image.
 
-        A file is read once from front to back, some hundred rows at a time.
+        A file is read once from front to back, some hundred rows at a time; its masks by row group.
 
         Raises DataError when a file is damaged.
         """
@@ -93,7 +98,9 @@ class Parquet(Source):
         for table, last in zip(self._tables, self._ends, strict=True):
             first = last - table.rows
             if start < last and first < end:
-                yield from _rows(table, max(start - first, 0), min(end, last) - first)
+                rows = _rows(table, max(start - first, 0), min(end, last) - first)
+                for position, ref in enumerate(rows, max(start, first)):
+                    yield self._masked(table, position, ref)
 
     def fingerprint(self) -> str:
         """By the footers of the files: number, sizes, places and value ranges of the rows; not by file names."""
@@ -105,11 +112,16 @@ class Parquet(Source):
         table = self._tables[number]
         return table, position - self._ends[number] + table.rows
 
-    def _cell(self, position: int) -> bytes | None:
+    def _cell(self, position: int, column: str) -> bytes | None:
         table, row = self._locate(position)
         group = bisect_right(table.ends, row)
-        cell: bytes | None = self._groups().get(table, group)[row - table.first(group)].as_py()
+        cell: bytes | None = self._groups().get(table.place, group, column)[row - table.first(group)].as_py()
         return cell
+
+    def _masked(self, table: _Table, position: int, ref: ImageRef) -> ImageRef:
+        if not table.has_masks:
+            return ref
+        return replace(ref, mask=partial(fetch_mask, ref.id, partial(self._cell, position, _MASK)))
 
     def _all_labels(self) -> NDArray[np.int64]:
         if self._labels is None:
@@ -118,23 +130,23 @@ class Parquet(Source):
 
 
 class _Groups:
-    """The image columns of the row groups that were used last."""
+    """The columns of images and of masks of the row groups that were used last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, int], pa.ChunkedArray] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int, str], pa.ChunkedArray] = OrderedDict()
         self._bytes = 0
         self._metadata = lru_cache(maxsize=64)(_metadata)
 
-    def get(self, table: _Table, group: int) -> pa.ChunkedArray:
-        key = table.place, group
+    def get(self, place: str, group: int, column: str) -> pa.ChunkedArray:
+        key = place, group, column
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-            with _open(table.place, self._metadata(table.place)) as file:
-                read = file.read_row_group(group, columns=[table.image], use_threads=False)
-            images = _contents(read[table.image])
+            with _open(place, self._metadata(place)) as file:
+                read = file.read_row_group(group, columns=[column], use_threads=False)
+            images = _contents(read[column])
             self._kept[key] = images
             self._bytes += images.nbytes
             while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
@@ -168,7 +180,7 @@ def _describe(place: str) -> _Table:
     with _readable(place), _open(place) as file:
         metadata, schema = file.metadata, file.schema_arrow
     features = _features(schema)
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image"]
+    images = [name for name, feature in features.items() if feature.get("_type") == "Image" and name != _MASK]
     image = next((name for name in ("image", *images, "img") if name in schema.names), None)
     if image is None:
         raise DataError(f"{place} has no column 'image' (it has {', '.join(schema.names)}).")
@@ -176,7 +188,8 @@ def _describe(place: str) -> _Table:
     label = next((name for name in ("label", *classes) if name in schema.names), None)
     names = features.get(label, {}).get("names", []) if label else []
     rows = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    return _Table(place, image, label, tuple(map(str, names)), list(accumulate(rows)))
+    has_masks = _MASK in schema.names and _is_encoded(schema.field(_MASK).type)
+    return _Table(place, image, label, tuple(map(str, names)), list(accumulate(rows)), has_masks)
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -186,6 +199,14 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _is_encoded(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _contents(images: Any) -> Any:

@@ -50,8 +50,9 @@ def batches_of(
 
 
 def same(a: Batch, b: Batch) -> bool:
-    views = all(torch.allclose(a.views[v], b.views[v], rtol=0, atol=1e-5) for v in (1, 2))
-    return views and torch.equal(a.labels, b.labels) and torch.equal(a.images, b.images)
+    pairs = [(getattr(a, name), getattr(b, name)) for name in ("views", "masks")]
+    close = all(torch.allclose(x[v], y[v], rtol=0, atol=1e-5) for x, y in pairs for v in x)
+    return close and torch.equal(a.labels, b.labels) and torch.equal(a.images, b.images)
 
 
 @pytest.mark.parametrize("in_memory", ["yes", "no"])
