@@ -173,7 +173,7 @@ def closed_port() -> int:
         return held.getsockname()[1]
 
 
-@pytest.mark.parametrize("host", [f"127.0.0.1:{closed_port()}", "nowhere.invalid"])
+@pytest.mark.parametrize("host", [f"127.0.0.1:{closed_port()}", "nowhere.invalid"], ids=["closed", "nowhere"])
 def test_no_network_is_found_out_at_once(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = time.monotonic()
     with pytest.raises(DownloadError, match=f"{host} cannot be reached"):
