@@ -25,7 +25,7 @@ types: $(VENV)/installed
 	cd .typecheck && ../$(BIN)/mypy --config-file ../pyproject.toml
 
 unit: $(VENV)/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
