@@ -298,7 +298,8 @@ class _Loop:
         lines = dict.fromkeys(f"{where}\t{reason}" for where, reason in found)
         with explained(path):
             listed = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            new = [line for line in lines if line not in set(listed)]
+            known = set(listed)
+            new = [line for line in lines if line not in known]
             self.plan.processes.wait()  # for all to have read it
             if new and self.plan.processes.main:
                 with path.open("a", encoding="utf-8") as file:
