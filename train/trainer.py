@@ -20,6 +20,7 @@ from .game import Game, Turn
 from .optim import LARS
 from .random_masks import random_masks
 from .schedules import byol_tau, warmup_cosine
+from .small_maps import fast_small_maps
 
 
 class Trainer:
@@ -69,7 +70,7 @@ class Trainer:
         # One forward pass of the masker more is little beside those of all N masks, and saves its graph meanwhile.
         keep_graph = masker_plays and k == 1 and recipe.game.mask_use == "one"
         played = self.latest = []
-        with self.plan.processes.synced_batch_norm():
+        with self.plan.processes.synced_batch_norm(), fast_small_maps(self.plan.processes.device):
             self.encoder_optimiser.zero_grad()
             for number in range(step * k, (step + 1) * k):
                 played.append(self._encoder_turn(number, batches, masks_have_graph=keep_graph))
