@@ -29,7 +29,9 @@ def evaluate_knn(task: Task, cells: Sequence[Cell] | None = None) -> dict[str, A
         raise ConfigError("k-NN takes at least one k, one distance and one temperature.")
     train, test = task.sets
     device = task.device if not task.stored else "cpu"
-    found = knn_grid(*(t.to(device) for t in (train.features, train.labels, test.features, test.labels)), cells)
+    found = knn_grid(
+        train.features.to(device), train.labels.to(device), test.features.to(device), test.labels.to(device), cells
+    )
     best = max(range(len(cells)), key=lambda i: found[i].acc1)  # the first of several
     record = task.record("knn", train=train.record, test=test.record) | asdict(cells[best])
     if len(cells) > 1:

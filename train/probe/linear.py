@@ -141,7 +141,7 @@ def _fit(
         # The mean over the K fits, each of which the optimiser moves as if it were alone.
         loss = losses + (strength * weights.square()).sum() / (2 * len(decays))
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return weights.detach().permute(1, 0, 2), biases.detach()

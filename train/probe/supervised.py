@@ -136,7 +136,7 @@ class TrainingImages:
                 batch = batches(number, plan.draws(number))
                 loss = F.cross_entropy(classifier(batch.views[1]), batch.labels)
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 if number % plan.batches_per_epoch == 0:
                     _check_finite(losses, number)
