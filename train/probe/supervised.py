@@ -147,6 +147,7 @@ class TrainingImages:
                 losses += loss.detach()
                 bar.update()
         _check_finite(losses, plan.batches)
+        self.record["unreadable"] = len(batches.failures)
         classifier.eval()
         return float(losses) / plan.batches_per_epoch
 

@@ -17,7 +17,8 @@ def table(result: Mapping[str, Any]) -> str:
     """
     roles = [f"{result[role]['images']} {role}" for role in ("train", "test") if role in result]
     random = ", random weights" if result.get("random_seed") is not None else ""
-    title = f"{result['evaluation']} of {result['model']}{random}, protocol {result['protocol']}, "
+    augmented = " on augmented images" if result.get("augmented") else ""
+    title = f"{result['evaluation']}{augmented} of {result['model']}{random}, protocol {result['protocol']}, "
     title += f"{' and '.join(roles)} images"
     names = [_name(name) for name in result["figures"]]
     width = max(map(len, names), default=0)
