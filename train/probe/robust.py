@@ -74,9 +74,7 @@ def occlusion_masks(
     if not 1 <= patch <= size:
         raise ConfigError(f"A patch has a side of 1 to {size} pixels, the side of the images, not {patch}.")
     drawn = [
-        random_masks(
-            "patches", size, 1, Draws(generator_for(seed, "occlusion", number), 1), ratio=share, patch=patch
-        )
+        random_masks("patches", size, 1, Draws(generator_for(seed, "occlusion", number), 1), ratio=share, patch=patch)
         for number in range(first, first + count)
     ]
     return torch.cat(drawn).bool() if drawn else torch.zeros(0, 1, size, size, dtype=torch.bool)
