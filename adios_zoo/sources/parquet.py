@@ -179,7 +179,7 @@ def _rows(table: _Table, start: int, stop: int) -> Iterator[ImageRef]:
 def _describe(place: str) -> _Table:
     with _readable(place), _open(place) as file:
         metadata, schema = file.metadata, file.schema_arrow
-    features = _features(schema)
+    features = column_facts(schema)
     images = [name for name, feature in features.items() if feature.get("_type") == "Image" and name != _MASK]
     image = next((name for name in ("image", *images, "img") if name in schema.names), None)
     if image is None:
@@ -192,7 +192,7 @@ def _describe(place: str) -> _Table:
     return _Table(place, image, label, tuple(map(str, names)), list(accumulate(rows)), has_masks)
 
 
-def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+def column_facts(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """What the datasets library wrote about the columns."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
