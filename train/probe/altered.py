@@ -55,9 +55,7 @@ class Classifier:
         if task.stored:
             raise ConfigError(f"{task.train} holds features; to judge altered images it takes the images themselves.")
         self.task = task
-        found = features_of(
-            task.encoder, task.train, limit=task.train_images, card=task.card, progress=task.progress
-        )
+        found = features_of(task.encoder, task.train, limit=task.train_images, card=task.card, progress=task.progress)
         classes = check_labels((task.train, found.labels, found.classes))
         self.names = found.classes
         self._probe = fit_linear(found.features, found.labels, classes=classes, seed=seed)
@@ -75,7 +73,8 @@ class Classifier:
     def predict(self, images: Tensor) -> Tensor:
         """Labels (n,) of prepared images (n, 3, S, S) uint8."""
         features = self.task.encoder(self.encoder_input(images).contiguous(memory_format=torch.channels_last))
-        return self._probe(features.float().cpu()).argmax(dim=1)
+        logits: Tensor = self._probe(features.float().cpu())
+        return logits.argmax(dim=1)
 
     def encoder_input(self, images: Tensor) -> Tensor:
         """Prepared images (n, 3, S, S) uint8 normalised, on the encoder's device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -167,9 +167,19 @@ class _Hiding:
             if kind == SLOTS:
                 yield from self._by_masker(images, first)
                 continue
-            settings = {"kind": kind, "seed": self._seed, "patch": self._patch, "fill": self._mean, "first": first}
             for share in self._shares:
-                yield (kind, share), occluded(images, share, **settings)
+                yield (
+                    (kind, share),
+                    occluded(
+                        images,
+                        share,
+                        kind=cast("Occlusion", kind),
+                        seed=self._seed,
+                        patch=self._patch,
+                        fill=self._mean,
+                        first=first,
+                    ),
+                )
 
     def _by_masker(self, images: Tensor, first: int) -> Iterator[tuple[tuple[str, float], Tensor]]:
         with torch.inference_mode():

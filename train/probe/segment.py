@@ -6,22 +6,23 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from adios_zoo.draw import crop_box
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.model import AdiosModel, load_model
 from adios_zoo.sources import Source, open_stream
 
 from .best_slot import FOUND, best_boxes, best_masks
 from .ground_truth import Truth, Void, truths
+from .models import load_encoder
 from .overlap import Floats, Overlap, covering, overlap
+from .protocol import protocol as protocol_of
 from .slots import Slots, Slotter, centred_box, file_slots, grid, masker_slots, one_slot
 
+_GRID = 4
 _PAPER_BATCH = 128  # images of a batch in the authors' validation
 _COVERING = ("mean_sc", "scaled_sc", "mean_ap", "scaled_ap")
 
@@ -34,9 +35,9 @@ def evaluate_segment(
     boxes: Path | None = None,
     void: Void = "auto",
     predicted: Path | None = None,
-    protocol: Literal["standard", "paper"] = "standard",
+    protocol: str = "standard",
     crop_pct: float | None = None,
-    slots: int = 4,
+    grid_cells: int | None = None,
     test_images: int | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -57,7 +58,7 @@ def evaluate_segment(
         predicted: folder of masks ``NAME.npy``, (N, h, w) over the whole image, to be judged instead of a model's.
         protocol: ``standard`` or ``paper``.
         crop_pct: judge the centre crop of the card's crop mode at this share, whatever the protocol says.
-        slots: of the grid, where there is no model to say how many.
+        grid_cells: of the baseline; by default as many as the masker has slots, or four.
         test_images: only the first so many.
         seed: of the random masker.
         device: where the maskers run.
@@ -70,28 +71,26 @@ def evaluate_segment(
         ConfigError: the model has no masker, or settings that exclude each other.
         DataError: no image has ground truth, or one cannot be read.
     """
-    if protocol not in ("standard", "paper"):
-        raise ConfigError(f"There is no protocol {protocol!r}; it is standard or paper.")
-    result: dict[str, Any] = {"protocol": f"segment, {protocol}", "model": None, "predicted": None}
+    prepared = protocol_of(protocol, crop_pct=crop_pct)
+    whole = prepared.name == "standard" and crop_pct is None
+    result: dict[str, Any] = {"evaluation": "segment", "protocol": prepared.name, "model": None, "predicted": None}
     card = None
     ways: dict[str, Slotter] = {}
     if predicted is None:
-        model = load_model(source, device=device)
+        model = load_encoder(source, device=device)
         if model.masker is None:
             raise ConfigError(f"{model.card.name} has no masker, whose masks could be judged.")
-        torch.manual_seed(seed)
         ways["model"] = masker_slots(model)
-        ways["random masker"] = masker_slots(AdiosModel(model.card).to(device))
-        slots = model.masker.slots
+        ways["random masker"] = masker_slots(load_encoder(source, random_seed=seed, device=device))
+        grid_cells = grid_cells or model.masker.slots
         result["model"] = model.card.name
-        if crop_pct is not None or protocol == "paper":
-            card = model.card if crop_pct is None else model.card.replace(crop_pct=crop_pct)
+        card = None if whole else prepared.preprocessing(model.card)
     else:
-        if crop_pct is not None or protocol == "paper":
+        if not whole:
             raise ConfigError("Given masks cover the whole image: they take neither a crop nor the protocol paper.")
         ways["given masks"] = file_slots(predicted)
         result["predicted"] = str(predicted)
-    ways |= {"one slot": one_slot, "centred box": centred_box, "grid": grid(slots)}
+    ways |= {"one slot": one_slot, "centred box": centred_box, "grid": grid(grid_cells or _GRID)}
     judge = _Judge(ways)
     stream = open_stream(test)
     total = len(stream) if isinstance(stream, Source) else None
@@ -125,7 +124,7 @@ def evaluate_segment(
             "objects": judge.objects,
             "fingerprint": judge.digest.hexdigest(),
         },
-        "figures": {way: judge.figures(way, _PAPER_BATCH if protocol == "paper" else None) for way in ways},
+        "figures": {way: judge.figures(way, _PAPER_BATCH if prepared.name == "paper" else None) for way in ways},
     }
 
 
