@@ -125,7 +125,7 @@ def _occlusion(options: argparse.Namespace) -> int:
     )
     both = {
         kind: {
-            share: f"{value:.2f}{'' if lost is None else f' (-{lost:.0f} %)'}"
+            share: f"{value:.2f}{'' if lost is None else f' ({-lost:+.0f} %)'}"
             for (share, value), lost in zip(row.items(), result["drop"][kind].values(), strict=True)
         }
         for kind, row in result["accuracy"].items()

@@ -75,14 +75,18 @@ def evaluate_corruptions(
     """
     wanted = [(name, severity) for name in _names(corruptions) for severity in _severities(severities)]
     folders = None if made is None else _folders(made, wanted)
+    other = None if baseline is None else replace(task, model=baseline, random_seed=None)
+    for one in (task, other):
+        if one is not None and folders is None:
+            _check_package(one.card.input_size)  # before hours of work
     result = {
         "evaluation": "robust corruptions",
         **_judged(task, wanted, folders, seed=seed, workers=workers),
         "corrupted": "as the encoder is given them" if made is None else str(made),
     }
-    if baseline is not None:
-        other = _judged(replace(task, model=baseline, random_seed=None), wanted, folders, seed=seed, workers=workers)
-        result |= {"baseline": other, "error": corruption_errors(result, other)}
+    if other is not None:
+        found = _judged(other, wanted, folders, seed=seed, workers=workers)
+        result |= {"baseline": found, "error": corruption_errors(result, found)}
     return result
 
 
@@ -134,8 +138,6 @@ def _judged(
     task: Task, wanted: list[Condition], folders: dict[Condition, Path] | None, *, seed: int, workers: int
 ) -> dict[str, Any]:
     """Settings and accuracies of one model."""
-    if folders is None:
-        _check_package(task.card.input_size)
     classifier = Classifier(task, seed=seed)
     if folders is not None:
         found = judge(classifier, task.test, nothing)

@@ -82,16 +82,12 @@ def truths(
         raise ConfigError("Ground truth is either masks or boxes; give one of them.")
     if isinstance(void, int) and not 0 <= void <= 255:
         raise ConfigError(f"The label of void pixels is {void}; it is a number from 0 to 255, auto or none.")
-    if boxes is not None:
-        return _boxed(refs, boxes)
-    return _labelled(refs, _mask_of(masks), void)
+    annotated = _boxes_of(boxes) if boxes is not None else _mask_of(masks)
+    return (_read(ref, void) for ref in map(annotated, refs))
 
 
-def _labelled(refs: Iterator[ImageRef], mask_of: Callable[[ImageRef], ImageRef], void: Void) -> Iterator[Truth | None]:
-    for ref in map(mask_of, refs):
-        if ref.mask is None:
-            yield None
-            continue
+def _read(ref: ImageRef, void: Void) -> Truth | None:
+    if ref.mask is not None:
         image = ref.read()
         labels = np.array(read_mask(ref, image), np.uint8)
         judged = np.ones(labels.shape, bool)
@@ -99,7 +95,11 @@ def _labelled(refs: Iterator[ImageRef], mask_of: Callable[[ImageRef], ImageRef],
             judged = labels != _VOID if set(np.unique(labels)) - {BACKGROUND, _VOID} else judged
         elif void is not None:
             judged = labels != void
-        yield Truth(ref.id, image, labels, judged, _extents(labels, judged))
+        return Truth(ref.id, image, labels, judged, _extents(labels, judged))
+    corners = np.array(ref.boxes() if ref.boxes else [], np.float64).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    corners = corners[(corners[:, 2:] > corners[:, :2]).all(axis=1)]
+    return Truth(ref.id, ref.read(), None, None, corners) if len(corners) else None
 
 
 def _mask_of(folder: Path | None) -> Callable[[ImageRef], ImageRef]:
@@ -134,22 +134,22 @@ def _extents(labels: Labels, judged: NDArray[np.bool_]) -> Boxes:
     return np.array([(x.start, y.start, x.stop, y.stop) for y, x in found], np.float64).reshape(-1, 4)
 
 
-def _boxed(refs: Iterator[ImageRef], path: Path) -> Iterator[Truth | None]:
+def _boxes_of(path: Path) -> Callable[[ImageRef], ImageRef]:
+    """Give a reference the boxes that the file has under its name."""
     files = _read_coco(path)
-    for ref in refs:
+
+    def boxed(ref: ImageRef) -> ImageRef:
         entry = named(files, ref.id)
-        if entry is None or not entry.boxes:
-            yield None
-            continue
-        image = ref.read()
-        if entry.size is not None and entry.size != image.size:
-            (w, h), (width, height) = entry.size, image.size
-            raise ImageError(
-                ref.id, f"{path_id(path)} says that it has {w} x {h} pixels, but it has {width} x {height}"
-            )
-        corners = np.array(entry.boxes, np.float64)
-        corners[:, 2:] += corners[:, :2]
-        yield Truth(ref.id, image, None, None, corners)
+
+        def boxes() -> list[list[float]]:
+            if entry is not None and entry.size is not None and entry.size != (have := ref.read().size):
+                said, found = (" x ".join(map(str, size)) for size in (entry.size, have))
+                raise ImageError(ref.id, f"it has {found} pixels, but {path_id(path)} says {said}")
+            return [] if entry is None else entry.boxes
+
+        return replace(ref, mask=None, boxes=boxes)
+
+    return boxed
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _read_coco(path: Path) -> dict[str, _Entry]:
         boxes: dict[int | str, list[list[float]]] = defaultdict(list)
         for annotation in content["annotations"]:
             left, top, width, height = map(float, annotation["bbox"])
-            if not annotation.get("iscrowd") and width > 0 and height > 0:
+            if not annotation.get("iscrowd"):
                 boxes[annotation["image_id"]].append([left, top, width, height])
         return {
             image["file_name"]: _Entry(

@@ -139,6 +139,27 @@ def test_boxes_of_cocos_form(data: Path) -> None:
 BOXES = ("best_box_iou", "found_by_box", "corloc_box")
 
 
+@pytest.mark.parametrize("form", ["record of lists", "list of records"])
+def test_boxes_of_the_source_itself(data: Path, form: str) -> None:
+    boxes = [[[3, 3, 5, 4], [14, 9, 8, 6]], [[4, 3, 5, 4]], []]
+    objects = [{"bbox": some} if form == "record of lists" else [{"bbox": box} for box in some] for some in boxes]
+    names = [f"a/{number}.png" for number in range(3)]
+    images = [{"bytes": (data / "images" / name).read_bytes(), "path": name} for name in names]
+    pq.write_table(pa.table({"image": images, "objects": objects}), data / "set.parquet")
+    model = str(saved_model(data / "m"))
+    own = evaluate_segment(model, f"parquet:{data}/set.parquet", progress=False)
+    beside = evaluate_segment(model, str(data / "images"), boxes=coco(data), progress=False)
+    assert own["figures"] == beside["figures"]
+    assert (own["test"]["objects"], own["test"]["without_ground_truth"]) == (3, 1)
+
+
+def test_objects_without_boxes_are_named(data: Path) -> None:
+    image = {"bytes": (data / "images/a/0.png").read_bytes(), "path": ""}
+    pq.write_table(pa.table({"image": [image], "objects": [{"bbox": [[1.0, 2.0]]}]}), data / "set.parquet")
+    with pytest.raises(ImageError, match="bbox"):
+        evaluate_segment(str(saved_model(data / "m")), f"parquet:{data}/set.parquet", progress=False)
+
+
 def test_the_largest_part_of_a_slot_makes_its_box() -> None:
     slots = np.zeros((10, 10), np.uint8)
     slots[2:6, 3:8] = 1
@@ -207,7 +228,7 @@ def wrong(data: Path, what: str) -> dict[str, object]:
         ("no folder", DataError, "nowhere"),
         ("no maps", DataError, "PNG"),
         ("not coco", DataError, "COCO"),
-        ("other size", ImageError, "99 x 16"),
+        ("other size", ImageError, "says 99 x 16"),
         ("no array", DataError, "1.npy"),
         ("void", ConfigError, "256"),
         ("protocol", ConfigError, "mine"),
