@@ -93,6 +93,7 @@ class FeatureExtractor:
       and "int8", which have files of their own (``adios export --precision``).  Features are float32.
     - ``batch_size``: images a forward pass; "auto" is 256 on cuda, 64 on mps, 32 on the CPU; with onnx 8 on the
       CPU, else 64.
+    - ``card``: how images are prepared, in place of the model's own card; with torch alone.
     - ``num_workers``: decoding threads; 0 does everything in turn, in the caller's thread; "auto" is one for each
       usable core.
 
@@ -111,10 +112,11 @@ class FeatureExtractor:
         precision: str = "fp32",
         batch_size: int | str = "auto",
         num_workers: int | str = "auto",
+        card: Card | None = None,
     ) -> None:
         self.num_workers = _count("num_workers", num_workers, min(usable_cpus(), _MOST_AUTO_WORKERS), least=0)
         _count("batch_size", batch_size, 1, least=1)  # a mistake should not wait for the model
-        self.backend = _backend(backend, source, device, precision)
+        self.backend = _backend(backend, source, device, precision, card)
         self.batch_size = _count("batch_size", batch_size, self.backend.auto_batch, least=1)
         self._backend_name, self.precision = backend, precision
         self.failures: list[Failure] = []
@@ -235,15 +237,19 @@ class _Batch:
     failures: list[Failure] = field(default_factory=list)
 
 
-def _backend(name: str, source: str | os.PathLike[str] | nn.Module, device: str, precision: str) -> Backend:
+def _backend(
+    name: str, source: str | os.PathLike[str] | nn.Module, device: str, precision: str, card: Card | None
+) -> Backend:
     if name == "torch":
         from adios_zoo.torch_backend import TorchBackend
 
-        return TorchBackend(source, device=device, precision=precision)
+        return TorchBackend(source, device=device, precision=precision, card=card)
     if name != "onnx":
         raise BackendError(f"backend {name!r} is unknown; use 'torch' or 'onnx'.")
     if not isinstance(source, str | os.PathLike):
         raise BackendError("the onnx backend takes the folder of a model, not a loaded one.")
+    if card is not None:
+        raise BackendError("the onnx backend prepares images as its model's card says; another card is for torch.")
     from adios_zoo.runtime import OnnxEncoder
 
     provider = "cpu" if device == "auto" else device

@@ -49,6 +49,8 @@ def extract_to_file(
     read there is no such file.  ``skip_bad`` changes only the report's ``exit_code``.  ``progress`` shows a
     bar with images/s on stderr.
 
+    A parquet file of images with labels (class folders, say) has them too, where they can be reached by number.
+
     Until ``output`` is complete its rows are kept in ``<output>.unfinished``.  ``resume`` goes on with what such
     a file holds, if there is one; the rows are those of an unbroken run.
 
@@ -71,7 +73,7 @@ def extract_to_file(
     with Journal(output, depends, resume=resume) as journal:
         try:
             _go_on(images, journal, extractor, progress)
-            report = _finish(output, journal, extractor)
+            report = _finish(output, journal, extractor, images)
         except DiskFullError as error:
             if not journal.path.exists():
                 raise
@@ -103,21 +105,36 @@ def _go_on(images: Iterable[ImageRef], journal: Journal, extractor: Engine, prog
         keep([], None)
 
 
-def _finish(output: Path, journal: Journal, extractor: Engine) -> ExtractionReport:
+def _finish(output: Path, journal: Journal, extractor: Engine, images: Iterable[ImageRef]) -> ExtractionReport:
     """Write the journal's rows and failures where they belong."""
     failures = [failure for _, _, some in journal.frames() for failure in some]
     dim = 0
     if journal.rows:
-        with open_writer(output, metadata_of(extractor)) as writer:
+        classes = _classes(images)
+        refs = _by_number(images) if isinstance(images, Source) and classes is not None else None
+        with open_writer(output, metadata_of(extractor), classes=classes) as writer:
             for ids, features, _ in journal.frames():
                 if ids:  # a frame may hold failures alone
-                    writer.write(ids, features)
+                    labels = [next(ref.label for ref in refs if ref.id == id) for id in ids] if refs else []
+                    writer.write(ids, features, labels)
             dim = writer.dim
     _write_failures(output.with_name(f"{output.name}.failed.csv"), failures)
     journal.remove()
     if not journal.rows:
         raise all_failed(failures)
     return ExtractionReport(journal.rows, dim, tuple(failures), 0.0)
+
+
+def _classes(images: Iterable[ImageRef]) -> tuple[str, ...] | None:
+    """The names of the images' classes, if they have labels that can be looked up again at no cost."""
+    if not isinstance(images, Source) or all(images[i].label < 0 for i in range(len(images))):
+        return None
+    return images.classes
+
+
+def _by_number(images: Source) -> Iterator[ImageRef]:
+    """Refer to all images; unlike in reading them in passing, none is read."""
+    return (images[i] for i in range(len(images)))
 
 
 def _shard(images: Iterable[ImageRef], shard: str) -> Source:

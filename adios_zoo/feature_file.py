@@ -232,6 +232,17 @@ class ParquetFeatureFile(FeatureFile):
         (self.dim,) = dims
         return sizes
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the column ``label``; empty where it has none.  Raises DataError where files differ in them."""
+        from adios_zoo.sources.parquet import column_facts
+
+        facts = [column_facts(footer.schema.to_arrow_schema()).get("label", {}) for footer in self._footers]
+        named = {tuple(map(str, fact.get("names", ()))) for fact in facts}
+        if len(named) > 1:
+            raise DataError(f"{self.path}: its files name other classes, so their labels do not match.")
+        return named.pop()
+
     def column(self, name: str) -> Iterator[list[Any]]:
         """Values of a column, group by group."""
         for footer in self._footers:

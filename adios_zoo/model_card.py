@@ -100,7 +100,7 @@ class Card:
         summary: one sentence.
         architecture: timm's name of the encoder.
         set: short name of the training data.
-        method: the loss that was played for.
+        method: the loss that was played for; ``none``: the encoder was trained in another way.
         mask_use: all masks, or one drawn for each image.
         input_size: side of the encoder's input in pixels.
         crop_pct: input size over the size that images are resized to before the crop.
@@ -127,7 +127,7 @@ class Card:
     summary: str
     architecture: str
     set: str
-    method: Literal["simclr", "byol", "simsiam"]
+    method: Literal["simclr", "byol", "simsiam", "none"]
     mask_use: Literal["all", "one"]
     input_size: int
     crop_pct: float
@@ -307,9 +307,10 @@ def readme_of(card: Card) -> str:
         f"- Preprocessing: {card.crop_mode} crop, crop_pct {card.crop_pct:g}, {card.interpolation}, mean {mean}, "
         f"std {std}",
         f"- Masker: {_masker_in_words(card.masker)}",
-        f"- Method: ADIOS with {card.method}, mask use: {card.mask_use}; paper: {card.paper}",
         f"- Licence: {card.license}",
     ]
+    if card.method != "none":
+        lines.insert(-1, f"- Method: ADIOS with {card.method}, mask use: {card.mask_use}; paper: {card.paper}")
     lines += [f"- Source: {card.source}"] if card.source else []
     lines += [f"- Training, {key}: {value}" for key, value in card.training.items()]
     lines += ["", figures_table(card)] if card.figures else []

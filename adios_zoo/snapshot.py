@@ -45,6 +45,26 @@ def snapshot(name: str) -> Path:
     return _asked(repo, revision)
 
 
+def hub_file(repo: str, name: str) -> Path:
+    """One file of a repository on the Hub; what is in the cache is not asked for.
+
+    Raises:
+        DownloadError: not in the cache and not to be had from the Hub.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    with suppress(OSError):  # huggingface_hub's error for what is not in the cache is one
+        return Path(hf_hub_download(repo, name, local_files_only=True))
+    if variable := offline():
+        raise DownloadError(f"{name} of {repo} is not in the Hub's cache, and {variable} forbids fetching it.")
+    limit = connect_limit()
+    try:
+        limited(lambda: HfApi().model_info(repo, timeout=limit), limit)
+        return Path(hf_hub_download(repo, name, etag_timeout=limit))
+    except Exception as error:  # what a missing network raises depends on huggingface_hub's version
+        raise DownloadError(f"{_why(repo, error, with_remedy=False).rstrip('.')}.") from error
+
+
 def check_name(repo: str) -> None:
     """Refuse what the Hub takes for no name of a repository.
 

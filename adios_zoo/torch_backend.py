@@ -29,13 +29,21 @@ _AUTO_BATCH = {"cuda": 256, "mps": 64, "cpu": 32}
 class TorchBackend:
     """An encoder in eval mode on one device, in one precision.
 
-    ``source`` is what ``load_model`` takes, or a loaded model, which is moved to the device.
+    ``source`` is what ``load_model`` takes, or a loaded model, which is moved to the device; ``card`` says how images
+    are prepared, in place of the model's own.
 
     Raises:
         BackendError: the device or the precision is not available here.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | nn.Module, *, device: str, precision: str) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | nn.Module,
+        *,
+        device: str,
+        precision: str,
+        card: Card | None = None,
+    ) -> None:
         self.device = choose_device(device)
         self.dtype = _dtype(precision, self.device)
         self.auto_batch = _AUTO_BATCH.get(self.device.type, 32)
@@ -43,7 +51,7 @@ class TorchBackend:
         # Convolutions are faster so, on CPUs and, with half types, on GPUs.
         self.model: nn.Module = cast("Any", model.eval()).to(self.device, memory_format=torch.channels_last)
         self.lanes = 1  # torch's threads are the whole process's
-        self.card = cast("Card", self.model.card)
+        self.card = card or cast("Card", self.model.card)
         self.name = self.card.name
         self.source = self.name if isinstance(source, nn.Module) else os.fspath(source)
         self._scale, self._shift = (

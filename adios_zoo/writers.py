@@ -3,7 +3,8 @@
 :mod:`adios_zoo.feature_file` reads them.
 
 ================  ==========================================================================================
-``.parquet``      columns ``path`` (string) and ``feature`` (fixed-size list of float32); metadata in the schema
+``.parquet``      columns ``path`` (string), ``feature`` (fixed-size list of float32) and, of labelled images, ``label``
+                  (int64, -1 where unknown; class names as on the Hugging Face Hub); metadata in the schema
 ``.npy``          one float32 array (n, D); the paths, one a line, in ``<name>.npy.paths.txt``
 ``.safetensors``  the same as the tensor ``features``; the paths in ``<name>.safetensors.paths.txt``
 ``.csv``          columns ``path``, ``f0`` ... ``f<D-1>``; nine digits, which give back the same float32
@@ -37,15 +38,18 @@ _HEADER_BYTES = 128  # of arrays: fixed, so that the number of rows can be fille
 
 
 @contextmanager
-def open_writer(path: Path, metadata: Mapping[str, str] | None = None) -> Iterator[FeatureWriter]:
+def open_writer(
+    path: Path, metadata: Mapping[str, str] | None = None, *, classes: Sequence[str] | None = None
+) -> Iterator[FeatureWriter]:
     """Give the writer that the suffix of ``path`` asks for; the file appears when the block ends well.
 
-    ``metadata`` (say, the model's name) is kept by parquet alone.  Raises ConfigError for another suffix,
+    ``metadata`` (say, the model's name) and labels are kept by parquet alone.  ``classes`` names the labels, if there
+    are names; ``None`` for rows without labels.  Raises ConfigError for another suffix,
     DataError when the file cannot be written or no row was.
     """
     check_suffix(path)
     with ExitStack() as stack:
-        writer = _WRITERS[path.suffix.lower()](path, metadata or {}, stack)
+        writer = _WRITERS[path.suffix.lower()](path, metadata or {}, stack, classes)
         yield writer
         writer.finish()
 
@@ -59,17 +63,23 @@ def check_suffix(path: Path) -> None:
 class FeatureWriter(ABC):
     """Takes batches of rows; the first one sets the dimension D."""
 
-    def __init__(self, path: Path, metadata: Mapping[str, str], stack: ExitStack) -> None:
+    def __init__(
+        self, path: Path, metadata: Mapping[str, str], stack: ExitStack, classes: Sequence[str] | None
+    ) -> None:
         """Open the file on ``stack``, which later completes or removes it."""
         self.path = path
         self.rows = 0
         self.dim = 0
         self._metadata = metadata
+        self._classes = classes
         self._stack = stack
         self._file = stack.enter_context(replacing(path))
 
-    def write(self, ids: Sequence[str], features: NDArray[Any]) -> None:
-        """Append rows: ``features`` is (len(ids), D).  Raises DataError for another shape or a full disk."""
+    def write(self, ids: Sequence[str], features: NDArray[Any], labels: Sequence[int] = ()) -> None:
+        """Append rows: ``features`` is (len(ids), D), ``labels`` has as many, of a writer that was told of classes.
+
+        Raises DataError for another shape or a full disk.
+        """
         rows = np.ascontiguousarray(features, dtype=np.float32)
         if rows.ndim != 2 or len(rows) != len(ids) or (self.rows and rows.shape[1] != self.dim):
             raise DataError(f"{self.path}: {len(ids)} rows of {self.dim or 'D'} expected, got {rows.shape}.")
@@ -79,7 +89,7 @@ class FeatureWriter(ABC):
             if not self.rows:
                 self.dim = rows.shape[1]
                 self._start()
-            self._append(ids, rows)
+            self._append(ids, rows, labels)
         self.rows += len(ids)
 
     def finish(self) -> None:
@@ -93,7 +103,7 @@ class FeatureWriter(ABC):
     def _start(self) -> None: ...
 
     @abstractmethod
-    def _append(self, ids: Sequence[str], rows: Features) -> None: ...
+    def _append(self, ids: Sequence[str], rows: Features, labels: Sequence[int]) -> None: ...
 
     @abstractmethod
     def _complete(self) -> None: ...
@@ -107,12 +117,17 @@ class ParquetFeatures(FeatureWriter):
         import pyarrow.parquet as pq
 
         columns = [("path", pa.string()), ("feature", pa.list_(pa.float32(), self.dim))]
-        self._schema = pa.schema(columns, metadata=dict(self._metadata))
+        metadata = dict(self._metadata)
+        if self._classes is not None:
+            columns.append(("label", pa.int64()))
+            facts = {"label": {"names": list(self._classes), "_type": "ClassLabel"}} if self._classes else {}
+            metadata["huggingface"] = json.dumps({"info": {"features": facts}})
+        self._schema = pa.schema(columns, metadata=metadata)
         self._parquet = pq.ParquetWriter(self._file, self._schema, use_dictionary=False)
         self._held: list[Any] = []
         self._stack.callback(self._abandon)
 
-    def _append(self, ids: Sequence[str], rows: Features) -> None:
+    def _append(self, ids: Sequence[str], rows: Features, labels: Sequence[int]) -> None:
         import pyarrow as pa
 
         # From buffers: pa.array() would import pandas, where that is installed, for most of a second.
@@ -121,7 +136,11 @@ class ParquetFeatures(FeatureWriter):
         path = pa.StringArray.from_buffers(len(ids), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
         values = pa.Array.from_buffers(pa.float32(), rows.size, [None, pa.py_buffer(rows)])
         feature = pa.FixedSizeListArray.from_arrays(values, self.dim)
-        self._held.append(pa.RecordBatch.from_arrays([path, feature], schema=self._schema))
+        columns = [path, feature]
+        if self._classes is not None:
+            numbers = np.asarray(labels, np.int64)
+            columns.append(pa.Array.from_buffers(pa.int64(), len(ids), [None, pa.py_buffer(numbers)]))
+        self._held.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         if sum(len(batch) for batch in self._held) >= _ROWS_A_GROUP:
             self._flush()
 
@@ -149,7 +168,7 @@ class ArrayFeatures(FeatureWriter):
         self._paths = self._stack.enter_context(replacing(paths_file(self.path)))
         self._file.write(bytes(_HEADER_BYTES))
 
-    def _append(self, ids: Sequence[str], rows: Features) -> None:
+    def _append(self, ids: Sequence[str], rows: Features, labels: Sequence[int]) -> None:
         self._file.write(rows.astype("<f4", copy=False).tobytes())
         self._paths.write("".join(f"{id}\n" for id in ids).encode())
 
@@ -186,7 +205,7 @@ class CsvFeatures(FeatureWriter):
     def _start(self) -> None:
         self._file.write(csv_lines([["path", *(f"f{i}" for i in range(self.dim))]]))
 
-    def _append(self, ids: Sequence[str], rows: Features) -> None:
+    def _append(self, ids: Sequence[str], rows: Features, labels: Sequence[int]) -> None:
         lines = ([id, *(f"{value:.9g}" for value in row.tolist())] for id, row in zip(ids, rows, strict=True))
         self._file.write(csv_lines(lines))
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from adios_zoo.cores import usable_cpus
 from adios_zoo.draw import Floats
 from adios_zoo.errors import DataError
+from adios_zoo.extract import FeatureExtractor
 from adios_zoo.images import ImageError, ImageRef
 from adios_zoo.knn import knn
 from adios_zoo.model_card import Card
@@ -31,7 +32,6 @@ from adios_zoo.sources import Source, Stream
 from .chance import generator_for
 from .data import ImageSet
 from .pictures import picture_path, write_picture
-from .probe.evaluate import encode
 from .record import RunLog, TrackerName
 
 _LOOKS = 20  # a run, where no interval is set
@@ -203,11 +203,14 @@ class Observer:
         gallery, queries = self.shown.gallery, self.shown.queries
         assert gallery is not None
         assert queries is not None
-        transform = make_transform(card)
+        extractor = FeatureExtractor(self.encoder, card=card, device=str(next(self.encoder.parameters()).device))
+        train, test = (
+            torch.from_numpy(extractor.extract(part.images.permute(0, 2, 3, 1).numpy())) for part in (gallery, queries)
+        )
         accuracy = knn(
-            encode(self.encoder, gallery, transform),
+            train,
             gallery.labels,
-            encode(self.encoder, queries, transform),
+            test,
             queries.labels,
             k=min(self.settings.k, len(gallery)),
         )

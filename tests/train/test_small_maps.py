@@ -6,9 +6,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from torch.nn import functional as F
-
 from adios_zoo.train.small_maps import fast_small_maps
+from torch.nn import functional as F
 
 CPU = torch.device("cpu")
 SHAPES = [  # height, width, kernel, stride, padding

@@ -1,0 +1,106 @@
+"""Features of labelled images: on the fly as the transform says, or stored with their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from adios_zoo.train.probe.features import Features, features_of, is_stored, stored_features, two_sets
+from adios_zoo.train.probe.protocol import protocol
+
+from adios_zoo.cli import main
+from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.preprocess import Pixels, make_transform
+from adios_zoo.sources import open_source
+from tests.models import saved_model, small_model
+from tests.train.small import CLASSES, write_images
+
+
+def stored(folder: Path, source: str, name: str = "f.parquet") -> str:
+    path = str(folder / name)
+    if not (folder / "m").is_dir():
+        saved_model(folder / "m")
+    assert main(["extract", source, "-o", path, "--model", str(folder / "m"), "--device", "cpu", "--quiet"]) == 0
+    return path
+
+
+@pytest.mark.parametrize("crop_pct", [None, 0.5])
+def test_features_are_those_of_the_transform(tmp_path: Path, crop_pct: float | None) -> None:
+    source, model = write_images(tmp_path / "a.parquet", count=7, side=48), small_model()
+    card = model.card if crop_pct is None else protocol(crop_pct=crop_pct).preprocessing(model.card)
+    found = features_of(model, source, limit=5, card=None if crop_pct is None else card)
+    transform = make_transform(card)
+    with torch.inference_mode():
+        expected = torch.cat([model(transform(open_source(source)[i].read())[None]) for i in range(5)])
+    assert float(torch.cosine_similarity(found.features, expected).min()) > 0.999
+    assert found.labels.tolist() == [0, 1, 2, 0, 1]
+    assert found.classes == tuple(CLASSES)
+    assert found.record["images"] == 5
+    assert found.record["fingerprint"] != features_of(model, source).record["fingerprint"]
+
+
+def test_images_are_altered_as_the_encoder_sees_them(tmp_path: Path) -> None:
+    source, model = write_images(tmp_path / "a.parquet", count=3, side=48), small_model()
+    seen: dict[int, Pixels] = {}
+
+    def keep(pixels: Pixels, number: int) -> Pixels:
+        seen[number] = pixels
+        return pixels
+
+    plain = features_of(model, source)
+    torch.testing.assert_close(features_of(model, source, alter=keep).features, plain.features)
+    assert sorted(seen) == [0, 1, 2]
+    assert seen[0].shape == (32, 32, 3)
+    black = features_of(model, source, alter=lambda pixels, _: np.zeros_like(pixels)).features
+    torch.testing.assert_close(black, black[:1].expand_as(black))
+
+
+def test_stored_features_have_the_labels(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "a.parquet", count=9, broken=(4,))
+    path = str(tmp_path / "f.parquet")
+    saved_model(tmp_path / "m")
+    call = ["extract", source, "-o", path, "--model", str(tmp_path / "m"), "--device", "cpu", "--quiet"]
+    assert main([*call, "--skip-bad"]) == 0
+    found = stored_features(path)
+    assert found.labels.tolist() == [0, 1, 2, 0, 2, 0, 1, 2]
+    assert found.classes == tuple(CLASSES)
+    assert found.record["extracted"]["card"] == "test_resnet_shapes_simclr"
+    part = stored_features(path, limit=3)
+    torch.testing.assert_close(part.features, found.features[:3])
+    assert len(part) == len(part.labels) == 3
+    assert is_stored(path)
+    assert is_stored(str(tmp_path / "f*.parquet"))
+    assert not is_stored(source)
+    assert not is_stored(str(tmp_path / "a.parquet"))
+
+
+def test_both_ways_give_the_same_sets(tmp_path: Path) -> None:
+    train, test = write_images(tmp_path / "a.parquet", 12), write_images(tmp_path / "b.parquet", 6)
+    files = stored(tmp_path, train, "f.parquet"), stored(tmp_path, test, "g.parquet")
+    for one, other in zip(two_sets(small_model(), train, test), two_sets(None, *files), strict=True):
+        torch.testing.assert_close(one.features, other.features, rtol=1e-4, atol=1e-5)
+        assert torch.equal(one.labels, other.labels)
+    with pytest.raises(ConfigError, match="mixture"):
+        two_sets(small_model(), train, files[1])
+
+
+def test_what_does_not_match_is_refused(tmp_path: Path) -> None:
+    model, source = small_model(), write_images(tmp_path / "a.parquet", 6)
+    table = pq.read_table(tmp_path / "a.parquet")
+    pq.write_table(table.drop_columns("label"), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="without labels"):
+        two_sets(model, source, f"parquet:{tmp_path}/b.parquet")
+    with pytest.raises(DataError, match="no labels"):
+        two_sets(None, *2 * [stored(tmp_path, f"parquet:{tmp_path}/b.parquet")])
+    renamed = {b"huggingface": table.schema.metadata[b"huggingface"].replace(b"disc", b"dish")}
+    pq.write_table(table.replace_schema_metadata(renamed), tmp_path / "c.parquet")
+    with pytest.raises(DataError, match="other classes"):
+        two_sets(model, source, f"parquet:{tmp_path}/c.parquet")
+    with pytest.raises(DataError, match="cannot be read, too many"):
+        features_of(model, write_images(tmp_path / "d.parquet", 6, broken=(1, 2)))
+    with pytest.raises(ConfigError, match="from 1 up"):
+        features_of(model, source, limit=0)
+    assert isinstance(features_of(model, source, limit=100), Features)

@@ -1,0 +1,51 @@
+"""The named protocols are what the documentation says of them."""
+
+from __future__ import annotations
+
+import pytest
+from adios_zoo.train.probe.protocol import Cell, Training, protocol
+
+from adios_zoo.errors import ConfigError
+from tests.models import small_card
+
+
+def test_standard_and_paper() -> None:
+    standard, paper = protocol(), protocol("paper")
+    card = small_card(crop_pct=0.375, crop_mode="squash")
+    assert standard.preprocessing(card) == card.replace(crop_pct=0.875, crop_mode="center")
+    assert paper.preprocessing(card) == card
+    assert protocol("paper", crop_pct=0.5).preprocessing(card).crop_pct == 0.5
+    assert standard.cells == (Cell(20, "cosine", 0.07),)
+    assert len(set(paper.cells)) == 5 * 6 + 5
+    assert (standard.all_classes, paper.all_classes) == (True, False)
+
+
+def test_rates_of_the_authors() -> None:
+    linear, finetune = protocol("paper").linear, protocol("paper").finetune
+    assert [linear.rate(e) for e in (0, 59.9, 60, 79.9, 80, 99)] == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert finetune.rate(0) == 0
+    assert finetune.rate(9) == finetune.rate(10) == 0.5
+    assert finetune.rate(105) == pytest.approx(0.25)
+    assert finetune.rate(200) == pytest.approx(0)
+
+
+def test_sizes_share_the_epochs() -> None:
+    training = Training(epochs=5, lr=1.0, schedule="cosine", sizes=(16, 24))
+    assert [training.size(epoch, 32) for epoch in range(5)] == [16, 16, 16, 24, 24]
+    assert Training(epochs=5, lr=1.0, schedule="cosine").size(3, 32) == 32
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"epochs": 0}, {"lr": 0.0}, {"batch_size": 0}, {"sizes": (4,)}, {"sizes": (32,) * 3}, {"weight_decay": -1.0}],
+)
+def test_what_cannot_be_run(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        Training(**{"epochs": 2, "lr": 1.0, "schedule": "cosine", **changes})
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ConfigError, match="standard, paper"):
+        protocol("best")
+    with pytest.raises(ConfigError, match="crop_pct"):
+        protocol(crop_pct=1.5)

@@ -1,0 +1,97 @@
+"""The encoder that is evaluated: any model of this package, one of timm's, or either with random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from adios_zoo import registry
+from adios_zoo.encoder import create_encoder
+from adios_zoo.errors import ConfigError, DownloadError
+from adios_zoo.fetch import locate
+from adios_zoo.model import AdiosModel, load_model
+from adios_zoo.model_card import Card
+from adios_zoo.snapshot import hub_file
+from adios_zoo.torch_backend import choose_device
+
+TIMM = "timm:"
+
+
+def load_encoder(source: str, *, random_seed: int | None = None, device: str = "cpu") -> AdiosModel:
+    """A model to evaluate.
+
+    Args:
+        source: what :func:`adios_zoo.load_model` takes, or ``timm:NAME``: timm's encoder of that name with the weights
+            that timm has for it, its own preprocessing, and no masker.
+        random_seed: draw the weights from this seed instead; none are fetched then.
+        device: where it goes.
+
+    Raises:
+        ConfigError: timm does not know the name, or the model takes no square images.
+        DownloadError: the weights are not here and cannot be fetched.
+        AdiosError: as :func:`adios_zoo.load_model`.
+    """
+    is_timms = source.startswith(TIMM)
+    where = choose_device(device)
+    if random_seed is None:
+        return (_timms(source.removeprefix(TIMM)) if is_timms else load_model(source)).to(where)
+    if is_timms:
+        card = _timms_card(source.removeprefix(TIMM))
+    else:
+        card = registry.card(source) if source in registry.list_models() else locate(source)[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_seed)
+        return AdiosModel(card).to(where)
+
+
+def _timms_card(name: str) -> Card:
+    import timm
+
+    create_encoder(name)  # says what is wrong with a name
+    config = timm.get_pretrained_cfg(name)
+    facts: dict[str, Any] = timm.data.resolve_data_config(pretrained_cfg=config.to_dict() if config else {})
+    _, height, width = facts["input_size"]
+    crop_mode, interpolation = facts.get("crop_mode", "center"), facts["interpolation"]
+    if height != width or crop_mode not in ("center", "squash") or interpolation not in ("bilinear", "bicubic"):
+        raise ConfigError(
+            f"timm's {name} takes images of {height} x {width} pixels, {crop_mode} crop, {interpolation}; what can be "
+            "evaluated takes square ones, center or squash, bilinear or bicubic."
+        )
+    return Card(
+        name=f"{TIMM}{name}",
+        summary=f"timm's {name}.",
+        architecture=name,
+        set="timm",
+        method="none",
+        mask_use="all",
+        input_size=height,
+        crop_pct=facts["crop_pct"],
+        crop_mode=crop_mode,
+        interpolation=interpolation,
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        masker=None,
+        license=str(config.license) if config else "unknown",
+    )
+
+
+def _timms(name: str) -> AdiosModel:
+    import timm
+
+    model = AdiosModel(_timms_card(name))
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise DownloadError(f"timm has no weights of {name} on the Hugging Face Hub; --random draws random ones.")
+    try:
+        file = hub_file(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
+    except DownloadError as error:
+        raise DownloadError(
+            f"timm's weights of {name} cannot be had: {str(error).rstrip('.')}; with a network "
+            f"`hf download {config.hf_hub_id}` puts them into the cache, and --random draws random ones."
+        ) from error
+    # timm knows what its files need: their heads are left out, old names and position embeddings adapted.
+    model.encoder = timm.create_model(
+        name, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(file), "custom_load": False}
+    )
+    return model.eval()
