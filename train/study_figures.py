@@ -71,7 +71,7 @@ class Judges:
         known = features(self.train, self.train_images + self.validation_images)
         if len(known) <= self.train_images:
             raise DataError(
-                f"{self.train} has {len(known)} images; the first {self.train_images}, which fit, leave none to choose by."
+                f"{self.train} has {len(known)} images; the first {self.train_images} leave none to choose by."
             )
         fitted, choosing = _part(known, slice(self.train_images)), _part(known, slice(self.train_images, None))
         test = features(self.test, self.test_images)
