@@ -25,7 +25,7 @@ from adios_zoo.find import PathLike
 from adios_zoo.images import ImageError, open_images
 from adios_zoo.journal import Failure
 from adios_zoo.page import FAINT, HEADING, MARGIN, TITLE, Page
-from adios_zoo.preprocess import crop_start, resized_size
+from adios_zoo.preprocess import Transform, crop_start, resized_size
 from adios_zoo.sources import Source
 
 if TYPE_CHECKING:
@@ -111,11 +111,18 @@ def draw_masks(
     return MaskReport(tuple(written), tuple(failures))
 
 
-def predict_masks(model: AdiosModel, image: Image.Image) -> Floats:
-    """Masks of one photograph: (N, H, W) float32 at the model's size, summing to one over N."""
+def predict_masks(model: AdiosModel, image: Image.Image, transform: Transform | None = None) -> Floats:
+    """Masks of one photograph: (N, H, W) float32 at the model's size, summing to one over N.
+
+    Args:
+        model: a model with its masker.
+        image: the photograph.
+        transform: what the masker is given of it; by default as the card says.
+    """
     with torch.inference_mode():
         device = next(model.parameters()).device
-        masks = model.masks(model.transform(image).unsqueeze(0).to(device))[0]
+        x = (transform or model.transform)(image)
+        masks = model.masks(x.unsqueeze(0).to(device))[0]
     return np.asarray(masks.float().cpu().numpy(), np.float32)
 
 

@@ -57,6 +57,8 @@ class ImageRef:
         label: index of its class, -1 where unknown.
         mask: gives the map of its objects (mode L: 0 the background, any other value an object), or raises
             ImageError; ``None`` where its source has no masks.
+        boxes: gives left, top, width and height in pixels of each of its objects, or raises ImageError; ``None`` where
+            its source has no boxes.
     """
 
     id: str
@@ -64,6 +66,7 @@ class ImageRef:
     encoded: Callable[[], bytes] | None = None
     label: int = -1
     mask: Callable[[], Image.Image] | None = None
+    boxes: Callable[[], list[list[float]]] | None = None
 
 
 def open_images(images: Images) -> Iterable[ImageRef]:

@@ -19,6 +19,7 @@ MODEL = "name, model folder, local-dir:PATH or hf-hub:ORG/NAME"
 _GROUPS = {
     "bench": ("WHAT", "Measure this machine's speed, against the plain way."),
     "evaluate": ("PROTOCOL", "Measure what an encoder is worth."),
+    "evaluate robust": ("WHAT", "accuracy on images that are hidden in part, corrupted or on other backgrounds"),
 }
 
 
@@ -42,7 +43,9 @@ class Commands:
     def _group(self, name: str) -> Any:
         if name not in self._groups:
             metavar, text = _GROUPS[name]
-            parser = self._commands.add_parser(name, help=text, description=text)
+            outer, _, last = name.rpartition(" ")
+            place = self._group(outer) if outer else self._commands
+            parser = place.add_parser(last, help=text, description=text)
             self._groups[name] = parser.add_subparsers(required=True, metavar=metavar)
         return self._groups[name]
 

@@ -41,6 +41,7 @@ def describe(spec: str, *, download: bool = False) -> Iterator[str]:
         except ImageError as error:
             yield f"  {ref.id}  {label}  cannot be read: {error.reason}"
         else:
-            yield f"  {ref.id}  {label}  {width} x {height}{', with a mask' if ref.mask else ''}"
+            known = [name for name, there in (("a mask", ref.mask), ("boxes", ref.boxes)) if there]
+            yield f"  {ref.id}  {label}  {width} x {height}{', with ' if known else ''}{' and '.join(known)}"
     if empty:
         raise DataError(f"{spec}: no images.")

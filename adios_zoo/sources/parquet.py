@@ -3,7 +3,8 @@
 A column holds the images, as a struct with ``bytes`` (JPEG, PNG, ...) or as plain bytes; an integer column the
 labels, if there are any; the schema's ``huggingface`` metadata, if it is there, says which columns these are and
 names the classes.  Without it they are called ``image`` or ``img``, and ``label``.  A column ``mask``, in the form of
-the images', holds maps of their objects.
+the images', holds maps of their objects; a column ``objects``, in the form of data sets for object detection, their
+boxes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from adios_zoo.errors import DataError
 from adios_zoo.find import path_id
-from adios_zoo.images import ImageRef, encoded_ref, fetch_mask, fetched_ref
+from adios_zoo.images import ImageError, ImageRef, encoded_ref, fetch_mask, fetched_ref
 from adios_zoo.sources.per_process import PerProcess
 from adios_zoo.sources.places import expand, open_file
 from adios_zoo.sources.source import Source
@@ -38,6 +39,7 @@ _BATCH = 256
 _BUFFER = 1 << 20
 _KEPT_BYTES = 256 << 20
 _MASK = "mask"
+_OBJECTS = "objects"
 
 
 class _Table(NamedTuple):
@@ -49,6 +51,7 @@ class _Table(NamedTuple):
     classes: tuple[str, ...]
     ends: list[int]
     has_masks: bool
+    has_boxes: bool
 
     @property
     def rows(self) -> int:
@@ -85,7 +88,7 @@ class Parquet(Source):
     def _ref(self, position: int) -> ImageRef:
         table, row = self._locate(position)
         fetch = partial(self._cell, position, table.image)
-        return self._masked(table, position, fetched_ref(_id(table, row), fetch, int(self._all_labels()[position])))
+        return self._annotated(table, position, fetched_ref(_id(table, row), fetch, int(self._all_labels()[position])))
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[ImageRef]:
         """Refer to the rows from ``start`` to ``stop``; each reference holds its encoded image.
@@ -100,7 +103,7 @@ class Parquet(Source):
             if start < last and first < end:
                 rows = _rows(table, max(start - first, 0), min(end, last) - first)
                 for position, ref in enumerate(rows, max(start, first)):
-                    yield self._masked(table, position, ref)
+                    yield self._annotated(table, position, ref)
 
     def fingerprint(self) -> str:
         """By the footers of the files: number, sizes, places and value ranges of the rows; not by file names."""
@@ -112,16 +115,18 @@ class Parquet(Source):
         table = self._tables[number]
         return table, position - self._ends[number] + table.rows
 
-    def _cell(self, position: int, column: str) -> bytes | None:
+    def _cell(self, position: int, column: str) -> Any:
+        """The encoded content of an image or a mask, or the annotations of objects."""
         table, row = self._locate(position)
         group = bisect_right(table.ends, row)
-        cell: bytes | None = self._groups().get(table.place, group, column)[row - table.first(group)].as_py()
-        return cell
+        return self._groups().get(table.place, group, column)[row - table.first(group)].as_py()
 
-    def _masked(self, table: _Table, position: int, ref: ImageRef) -> ImageRef:
-        if not table.has_masks:
-            return ref
-        return replace(ref, mask=partial(fetch_mask, ref.id, partial(self._cell, position, _MASK)))
+    def _annotated(self, table: _Table, position: int, ref: ImageRef) -> ImageRef:
+        if table.has_masks:
+            ref = replace(ref, mask=partial(fetch_mask, ref.id, partial(self._cell, position, _MASK)))
+        if table.has_boxes:
+            ref = replace(ref, boxes=partial(_boxes, ref.id, partial(self._cell, position, _OBJECTS)))
+        return ref
 
     def _all_labels(self) -> NDArray[np.int64]:
         if self._labels is None:
@@ -130,7 +135,7 @@ class Parquet(Source):
 
 
 class _Groups:
-    """The columns of images and of masks of the row groups that were used last."""
+    """The columns of images, masks and objects of the row groups that were used last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -146,12 +151,12 @@ class _Groups:
                 return self._kept[key]
             with _open(place, self._metadata(place)) as file:
                 read = file.read_row_group(group, columns=[column], use_threads=False)
-            images = _contents(read[column])
-            self._kept[key] = images
-            self._bytes += images.nbytes
+            cells = read[column] if column == _OBJECTS else _contents(read[column])
+            self._kept[key] = cells
+            self._bytes += cells.nbytes
             while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
                 self._bytes -= self._kept.popitem(last=False)[1].nbytes
-            return images
+            return cells
 
 
 def _id(table: _Table, row: int) -> str:
@@ -189,7 +194,8 @@ def _describe(place: str) -> _Table:
     names = features.get(label, {}).get("names", []) if label else []
     rows = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     has_masks = _MASK in schema.names and _is_encoded(schema.field(_MASK).type)
-    return _Table(place, image, label, tuple(map(str, names)), list(accumulate(rows)), has_masks)
+    has_boxes = _OBJECTS in schema.names
+    return _Table(place, image, label, tuple(map(str, names)), list(accumulate(rows)), has_masks, has_boxes)
 
 
 def column_facts(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -215,6 +221,16 @@ def _contents(images: Any) -> Any:
     import pyarrow.compute as pc
 
     return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+
+
+def _boxes(id: str, fetch: Callable[[], Any]) -> list[list[float]]:
+    """Boxes of a cell of objects: one record of lists, ``bbox`` among them, or a list of records."""
+    cell = fetch()
+    try:
+        boxes = cell["bbox"] if isinstance(cell, dict) else [one["bbox"] for one in cell or ()]
+        return [[left, top, width, height] for left, top, width, height in boxes]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImageError(id, "its objects have no bbox of four numbers each") from error
 
 
 def _labels(table: _Table) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from adios_zoo.train.recipe import Recipe, parse_recipe
 from PIL import Image
+
+from adios_zoo.images import ImageRef
 
 CLASSES = ["disc", "stripe", "square"]
 
@@ -39,6 +42,17 @@ def write_images(path: Path, count: int = 48, side: int = 32, *, broken: tuple[i
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     pq.write_table(table, path)
     return f"parquet:{path}"
+
+
+def save_in_class_folders(
+    refs: Iterable[ImageRef], folder: Path, change: Callable[[Image.Image], Image.Image] = lambda image: image
+) -> str:
+    """Labelled images, changed, as files below folders of their classes; their source string."""
+    for number, ref in enumerate(refs):
+        path = folder / f"{ref.label}{CLASSES[ref.label]}" / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        change(ref.read()).save(path)
+    return str(folder)
 
 
 def small_recipe(**changes: object) -> Recipe:
