@@ -57,6 +57,21 @@ def add(commands: Commands) -> None:
     sub.add_argument("--clusters", type=int, help="default: as many as classes; with --protocol paper one fewer")
     sub.add_argument("--starts", type=int, default=10, help="of k-means in each run; default: 10")
 
+    sub = commands.add("evaluate study", _study, "train with every way of masking at equal cost, and compare")
+    sub.add_argument("--recipe", default="study_cifar10", help="what all runs share; default: study_cifar10")
+    sub.add_argument(
+        "--train", required=True, metavar="SOURCE", help=f"labelled images to train on and to fit: {SOURCE}"
+    )
+    sub.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged")
+    sub.add_argument("--transfer-train", required=True, metavar="SOURCE", help="labelled images of another set, to fit")
+    sub.add_argument("--transfer-test", required=True, metavar="SOURCE", help="those of it that are judged")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the comparison; what it has is kept")
+    sub.add_argument("--methods", nargs="+", default=["simclr"], choices=["simclr", "byol", "simsiam"])
+    sub.add_argument("--arms", nargs="+", help="ways of masking; default: none patches blocks adios-one adios-all")
+    sub.add_argument("--budgets", nargs="+", default=["images", "time"], choices=["images", "time"])
+    sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
+    add_quiet(sub)
+
 
 def add_task(parser: argparse.ArgumentParser, *, train: bool = True) -> None:
     """The model, the images, and what all evaluations share; :func:`task_of` reads it."""
@@ -171,3 +186,21 @@ def _cluster(options: argparse.Namespace) -> int:
     seeds = {"seeds": options.seeds} if options.seeds else {}
     found = evaluate_cluster(task_of(options), clusters=options.clusters, starts=options.starts, **seeds)
     return show(options, found)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from adios_zoo.train.study import ARMS, Study
+    from adios_zoo.train.study_figures import Judges
+    from adios_zoo.train.study_report import draw, tables
+
+    judges = Judges(options.train, options.test, options.transfer_train, options.transfer_test)
+    result = Study(options.output, options.recipe, judges).run(
+        budgets=options.budgets,
+        methods=options.methods,
+        arms=options.arms or list(ARMS),
+        seeds=options.seeds,
+        show_progress=not options.quiet,
+    )
+    print(tables(result), end="")
+    draw(result, options.output / "study.svg")
+    return 0
