@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from adios_zoo import __version__
-from adios_zoo.commands import evaluating_masks, exporting, features, models, training
+from adios_zoo.commands import evaluating, exporting, features, models, training
 from adios_zoo.commands.arguments import Commands
 from adios_zoo.errors import AdiosError
 
@@ -18,8 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 2 a mistake in the call, 1 everything else; a mistake is one line on stderr.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parsed(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -41,11 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, left = parser.parse_known_args(arguments)
+    if hasattr(options, "settings"):  # argparse finds those only that stand before all options, or after all
+        options.settings += [word for word in left if not word.startswith("-")]
+        left = [word for word in left if word.startswith("-")]
+    if left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="adios", description="ADIOS encoders and maskers.")
     parser.add_argument("--version", action="version", version=f"adios-zoo {__version__}")
     commands = Commands(parser)
-    for about in (models, features, training, evaluating_masks, exporting):
+    for about in (models, features, training, evaluating, exporting):
         about.add(commands)
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,15 @@ from adios_zoo.errors import ConfigError
 Distance = Literal["cosine", "euclidean"]
 _CHUNK = 1024
 _EUCLIDEAN_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of the probe: neighbours that vote, their distance, and the temperature of cosine votes."""
+
+    k: int = 20
+    distance: Distance = "cosine"
+    temperature: float | None = 0.07
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,18 @@ def knn(
     temperature: float = 0.07,
     distance: Distance = "cosine",
 ) -> KnnAccuracy:
-    """Weighted k-NN accuracy, as in Wu et al., 2018, and solo-learn.
+    """Weighted k-NN accuracy in one setting; see :func:`knn_grid`, whose errors are those of this."""
+    return knn_grid(train_features, train_labels, test_features, test_labels, [Cell(k, distance, temperature)])[0]
+
+
+def knn_grid(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    cells: Sequence[Cell],
+) -> list[KnnAccuracy]:
+    """Weighted k-NN accuracy, as in Wu et al., 2018, and solo-learn, in each of several settings.
 
     Each of the k most similar training features votes for its label: with ``cosine`` by
     ``exp(similarity / temperature)``, with ``euclidean`` by ``1 / (distance + 1e-5)``.
@@ -44,31 +65,57 @@ def knn(
         train_labels: (n,) from 0.
         test_features: (m, D).
         test_labels: (m,).
-        k: neighbours that vote.
-        temperature: of the cosine votes.
-        distance: ``cosine`` or ``euclidean``.
+        cells: the settings; neighbours are searched once for each distance.
 
     Raises:
-        ConfigError: k is not between 1 and n, or the distance is unknown.
+        ConfigError: some k is not between 1 and n, a distance is unknown, or a temperature is not above 0.
     """
-    if not 1 <= k <= len(train_features):
-        raise ConfigError(f"k must be between 1 and {len(train_features)}, the number of training images, not {k}.")
-    if distance not in ("cosine", "euclidean"):
-        raise ConfigError(f"The distance is one of cosine, euclidean, not {distance!r}.")
-    if distance == "cosine":
-        train_features, test_features = F.normalize(train_features, dim=1), F.normalize(test_features, dim=1)
+    for cell in cells:
+        _check(cell, len(train_features))
     classes = int(max(train_labels.max(), test_labels.max())) + 1
-    top = min(5, k, classes)
-    hits1 = hits5 = 0
-    for queries, labels in zip(torch.split(test_features, _CHUNK), torch.split(test_labels, _CHUNK), strict=True):
+    hits = [[0, 0] for _ in cells]
+    for distance in dict.fromkeys(cell.distance for cell in cells):
+        here = [i for i, cell in enumerate(cells) if cell.distance == distance]
+        most = max(cells[i].k for i in here)
+        for near, neighbours, labels in _neighbours(train_features, test_features, test_labels, distance, most):
+            for i in here:
+                k = cells[i].k
+                weights = _weights(near[:, :k], cells[i])
+                votes = weights.new_zeros(len(labels), classes).scatter_add_(
+                    1, train_labels[neighbours[:, :k]], weights
+                )
+                hit = votes.topk(min(5, k, classes)).indices == labels[:, None]
+                hits[i][0] += int(hit[:, 0].sum())
+                hits[i][1] += int(hit.any(dim=1).sum())
+    return [KnnAccuracy(100 * first / len(test_labels), 100 * five / len(test_labels)) for first, five in hits]
+
+
+def _check(cell: Cell, most: int) -> None:
+    if not 1 <= cell.k <= most:
+        raise ConfigError(f"k must be between 1 and {most}, the number of training images, not {cell.k}.")
+    if cell.distance not in ("cosine", "euclidean"):
+        raise ConfigError(f"The distance is one of cosine, euclidean, not {cell.distance!r}.")
+    if cell.distance == "cosine" and not (cell.temperature or 0) > 0:
+        raise ConfigError(f"The temperature of cosine votes is a number above 0, not {cell.temperature}.")
+
+
+def _neighbours(
+    train: Tensor, test: Tensor, test_labels: Tensor, distance: Distance, k: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Similarities or distances of the k nearest, nearest first, their numbers, and the labels of some test rows."""
+    if distance == "cosine":
+        train, test = F.normalize(train, dim=1), F.normalize(test, dim=1)
+    for queries, labels in zip(torch.split(test, _CHUNK), torch.split(test_labels, _CHUNK), strict=True):
         if distance == "cosine":
-            similarity, neighbours = (queries @ train_features.T).topk(k)
-            weights = (similarity / temperature).exp()
+            near, neighbours = (queries @ train.T).topk(k)
         else:
-            apart, neighbours = torch.cdist(queries, train_features).topk(k, largest=False)
-            weights = 1 / (apart + _EUCLIDEAN_EPSILON)
-        votes = weights.new_zeros(len(queries), classes).scatter_add_(1, train_labels[neighbours], weights)
-        hit = votes.topk(top).indices == labels[:, None]
-        hits1 += int(hit[:, 0].sum())
-        hits5 += int(hit.any(dim=1).sum())
-    return KnnAccuracy(100 * hits1 / len(test_labels), 100 * hits5 / len(test_labels))
+            near, neighbours = torch.cdist(queries, train).topk(k, largest=False)
+        yield near, neighbours, labels
+
+
+def _weights(near: Tensor, cell: Cell) -> Tensor:
+    if cell.distance == "euclidean":
+        return 1 / (near + _EUCLIDEAN_EPSILON)
+    assert cell.temperature is not None
+    # Relative to the nearest: the ranking is the same, and a low temperature does not overflow.
+    return ((near - near[:, :1]) / cell.temperature).exp()

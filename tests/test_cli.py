@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -132,24 +133,58 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes", "resnet18_stl10_byul"]) == 2
 
 
-def test_pretrain_and_knn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write_images(tmp_path / "data.parquet")
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text(
+def write_recipe(path: Path) -> Path:
+    path.write_text(
         "set: shapes\nepochs: 1\nbatch_size: 16\nimage_size: 32\nencoder: {architecture: test_resnet}\n"
         "masker: {image_size: 32, slots: 3, base_channels: 8}\noptimiser: {warmup_epochs: 1}\n"
     )
+    return path
+
+
+def test_pretrain_with_settings_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, recipe = write_images(tmp_path / "data.parquet"), str(write_recipe(tmp_path / "r.yaml"))
     run = tmp_path / "run"
-    assert main(["pretrain", str(recipe), "game.temperature=0.5", "--data", source, "-o", str(run), "--quiet"]) == 0
-    assert json.loads((run / "recipe.json").read_text())["game"]["temperature"] == 0.5
-    figures = tmp_path / "knn.json"
-    knn = ["evaluate", "knn", "--model", str(run / "model"), "--train", source, "--test", source, "--quiet"]
-    assert main([*knn, "-k", "1", "--json", str(figures)]) == 0
-    result = json.loads(figures.read_text())
-    assert result["acc1"] == 100.0  # each image is its own nearest neighbour
-    assert result["train"]["images"] == 48
-    assert "100.00 %" in capsys.readouterr().out
-    assert main([*knn, "--random", "--seed", "3"]) == 0
+    call = ["pretrain", recipe, "seed=1", "--data", source, "game.temperature=0.5", "-o", str(run), "--quiet", "seed=2"]
+    assert main(call) == 0
+    made = json.loads((run / "recipe.json").read_text())
+    assert (made["game"]["temperature"], made["seed"]) == (0.5, 2)
+    assert main(["recipes", recipe, "--debug", "seed=3"]) == 0
+    assert "seed: 3" in capsys.readouterr().out
+    for wrong in ([*call, "--no-such-option"], ["show", "resnet18_in100", "seed=3"]):
+        with pytest.raises(SystemExit) as caught:
+            main(wrong)
+        assert caught.value.code == 2
+        assert f"unrecognized arguments: {wrong[-1]}" in capsys.readouterr().err
+    assert main(["recipes", recipe, "--debug", "word"]) == 2
+    assert "'word' is no setting" in capsys.readouterr().err
+
+
+def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, figures = write_images(tmp_path / "data.parquet", 24), tmp_path / "figures.json"
+    sets = ["--model", str(saved_model(tmp_path / "m")), "--train", source, "--test", source, "--quiet"]
+
+    def evaluate(*arguments: str) -> dict[str, Any]:
+        assert main(["evaluate", arguments[0], *sets, *arguments[1:], "--json", str(figures)]) == 0
+        found: dict[str, Any] = json.loads(figures.read_text())
+        return found
+
+    found = evaluate("knn", "-k", "1")
+    assert found["figures"]["acc1"] == 100.0  # each image is its own nearest neighbour
+    assert "top-1 accuracy, %  100.00" in capsys.readouterr().out
+    assert evaluate("knn", "--random", "--seed", "3", "--crop-pct", "0.5")["preprocessing"]["crop_pct"] == 0.5
+    assert len(evaluate("knn", "--protocol", "paper", "-k", "1", "2", "--temperature", "0.1")["cells"]) == 4
+    assert evaluate("linear", "--seeds", "4", "5", "--steps", "5")["seeds"] == [4, 5]
+    assert "± " in capsys.readouterr().out
+    small = ("--epochs", "1", "--batch-size", "8")
+    found = evaluate("linear", "--protocol", "paper", *small, "--train-images", "16")
+    assert (found["augmented"], found["training"]["lr"], found["train"]["images"]) == (True, 0.1, 16)
+    found = evaluate("finetune", *small, "--sizes", "16", "--optimiser", "lars", "-o", str(tmp_path / "tuned"))
+    assert (found["training"]["sizes"], found["training"]["optimiser"]) == ([16], "lars")
+    assert (tmp_path / "tuned" / "classifier.safetensors").is_file()
+    assert evaluate("cluster", "--seeds", "0", "--starts", "1")["clusters"] == 3
+    for wrong, words in ((["--epochs", "3"], "for --augmented"), (["--augmented", "--steps", "3"], "only without")):
+        assert main(["evaluate", "linear", *sets, *wrong]) == 2
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

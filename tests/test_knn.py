@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adios_zoo.errors import ConfigError
-from adios_zoo.knn import knn
+from adios_zoo.knn import Cell, knn, knn_grid
 from tests.conftest import GOLDEN
 from tests.reference import read
 
@@ -34,6 +34,19 @@ def test_reference(case: dict[str, float]) -> None:
     assert case["acc5_if_ties_lose"] - 1e-6 <= found.acc5 <= case["acc5_if_ties_win"] + 1e-6
 
 
+def test_a_grid_is_its_cells() -> None:
+    sets = T["train_features"], T["train_targets"], T["test_features"], T["test_targets"]
+    cells = [Cell(c["k"], c["distance"], c["temperature"]) for c in RESULTS]
+    for case, found in zip(RESULTS, knn_grid(*sets, cells), strict=True):
+        assert found.acc1 == pytest.approx(case["acc1"], abs=1e-6)
+        assert case["acc5_if_ties_lose"] - 1e-6 <= found.acc5 <= case["acc5_if_ties_win"] + 1e-6
+
+
+def test_a_low_temperature_is_the_nearest_neighbours_word() -> None:
+    sets = T["train_features"], T["train_targets"], T["test_features"], T["test_targets"]
+    assert knn(*sets, k=50, temperature=1e-4).acc1 == knn(*sets, k=1).acc1
+
+
 def test_against_a_slow_oracle() -> None:
     generator = torch.Generator().manual_seed(0)
     train, test = torch.randn(60, 8, generator=generator), torch.randn(20, 8, generator=generator)
@@ -49,7 +62,7 @@ def test_against_a_slow_oracle() -> None:
     assert knn(train, labels, test, wanted, k=5).acc1 == pytest.approx(100 * hits / 20)
 
 
-@pytest.mark.parametrize("changes", [{"k": 0}, {"k": 401}, {"distance": "manhattan"}])
+@pytest.mark.parametrize("changes", [{"k": 0}, {"k": 401}, {"distance": "manhattan"}, {"temperature": 0.0}])
 def test_impossible_settings(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         knn(T["train_features"], T["train_targets"], T["test_features"], T["test_targets"], **changes)

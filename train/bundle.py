@@ -18,9 +18,10 @@ from adios_zoo.files import write_text
 from adios_zoo.model import load_model
 from adios_zoo.model_card import CONFIG, README, Card, Figure, card_of_folder
 
-from .probe.evaluate import evaluate_knn
+from .probe.knn import evaluate_knn
+from .probe.linear import evaluate_linear
+from .probe.task import Task
 
-GALLERY = 20_000
 LICENSE = "MIT"  # of this repository
 PACKAGE = Path(registry.__file__).parent
 
@@ -28,11 +29,13 @@ PACKAGE = Path(registry.__file__).parent
 def bundle(
     folder: Path, *, train: str, test: str, shown: tuple[str, str], aliases: tuple[str, ...], package: Path = PACKAGE
 ) -> Card:
-    """Copy a model folder into ``package`` with k-NN figures, beside those of a random initialisation.
+    """Copy a model folder into ``package`` with its figures, beside those of a random initialisation.
+
+    k-NN and linear probe (its mean over three seeds) of the standard protocol, on all images.
 
     Args:
         folder: of the trained model.
-        train: labelled images that vote, see :func:`adios_zoo.train.data.load_images`.
+        train: labelled images to learn from, see :mod:`adios_zoo.sources`.
         test: labelled images that are judged.
         shown: both as the figures' command should name them.
         aliases: further names in the zoo.
@@ -41,23 +44,29 @@ def bundle(
     model = load_model(folder)
     weights = package / "weights" / model.card.name
     model.save_pretrained(weights, dtype=torch.float16)
-    command = f"adios evaluate knn --model {(*aliases, model.card.name)[0]} --train-images {GALLERY}"
-    command += "".join(f' {option} "{source}"' for option, source in zip(("--train", "--test"), shown, strict=True))
-    accuracy = []
-    for seed in (None, 0):
-        result = evaluate_knn(str(weights), train, test, train_images=GALLERY, random_seed=seed, progress=False)
-        accuracy.append(result["acc1"])
-    figures = (
-        Figure("k-NN top-1", round(accuracy[0], 2), "%", command),
-        Figure("k-NN top-1, random initialisation", round(accuracy[1], 2), "%", f"{command} --random"),
-        Figure("k-NN top-1, margin over random", round(accuracy[0] - accuracy[1], 2), "points", command),
-    )
-    card = card_of_folder(weights).replace(origin="bundled", license=LICENSE, aliases=aliases, figures=figures)
+    sources = "".join(f' {option} "{source}"' for option, source in zip(("--train", "--test"), shown, strict=True))
+    commands = [f"adios evaluate {how} --model {(*aliases, model.card.name)[0]}{sources}" for how in ("knn", "linear")]
+    trained, random = (_top1(Task(train=train, test=test, model=str(weights), random_seed=seed)) for seed in (None, 0))
+    figures: list[Figure] = []
+    for name, command, ours, theirs in zip(
+        ("k-NN top-1", "linear probe top-1"), commands, trained, random, strict=True
+    ):
+        figures += [
+            Figure(name, round(ours, 2), "%", command),
+            Figure(f"{name}, random initialisation", round(theirs, 2), "%", f"{command} --random"),
+            Figure(f"{name}, margin over random", round(ours - theirs, 2), "points", command),
+        ]
+    card = card_of_folder(weights).replace(origin="bundled", license=LICENSE, aliases=aliases, figures=tuple(figures))
     # In the package the card alone says what it is; config.json and README.md are made from it on saving.
     (weights / CONFIG).unlink()
     (weights / README).unlink()
     write_text(package / "cards" / f"{card.name}.json", json.dumps(card.to_dict(), indent=2) + "\n")
     return card
+
+
+def _top1(task: Task) -> tuple[float, float]:
+    """Top-1 accuracy of k-NN and of the linear probe; the features are computed once."""
+    return evaluate_knn(task)["figures"]["acc1"], evaluate_linear(task)["figures"]["acc1"]["mean"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

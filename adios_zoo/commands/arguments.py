@@ -56,9 +56,9 @@ def add_images(parser: argparse.ArgumentParser, *, output: str) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help=output)
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, *, more: str = "") -> None:
     """The model, the bundled one unless another is named."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"{MODEL}; default: {DEFAULT_MODEL}")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"{MODEL}{more}; default: {DEFAULT_MODEL}")
 
 
 def add_onnx(parser: argparse.ArgumentParser) -> None:

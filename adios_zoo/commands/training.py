@@ -1,4 +1,4 @@
-"""Commands that train and evaluate."""
+"""Commands that train."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from adios_zoo.commands.arguments import SOURCE, Commands, add_json, add_model, add_onnx, add_quiet, write_json
+from adios_zoo.commands.arguments import SOURCE, Commands, add_json, add_onnx, add_quiet, write_json
 from adios_zoo.commands.exporting import export_onnx
 
 
@@ -33,21 +33,6 @@ def add(commands: Commands) -> None:
     sub = commands.add("report", _report, "Write report.html of a run, at any time.")
     sub.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run")
     sub.add_argument("-o", "--output", type=Path, help="default: RUN/report.html")
-
-    sub = commands.add("evaluate knn", _knn, "weighted k-nearest-neighbour accuracy")
-    add_model(sub)
-    sub.add_argument("--train", required=True, help=f"labelled images that vote: {SOURCE}")
-    sub.add_argument("--test", required=True, help=f"labelled images that are judged: {SOURCE}")
-    sub.add_argument("--train-images", type=int, help="only the first so many of them")
-    sub.add_argument("--test-images", type=int, help="only the first so many of them")
-    sub.add_argument("-k", type=int, default=20, help="neighbours; default: 20")
-    sub.add_argument("--temperature", type=float, default=0.07, help="of the cosine votes; default: 0.07")
-    sub.add_argument("--distance", choices=["cosine", "euclidean"], default="cosine")
-    sub.add_argument("--random", action="store_true", help="the model at random initialisation, for comparison")
-    sub.add_argument("--seed", type=int, default=0, help="of the random initialisation")
-    sub.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
-    add_json(sub, "the figures and all settings")
-    add_quiet(sub)
 
     sub = commands.add("bench train", _bench_train, "training steps, against the game played pass by pass")
     sub.add_argument("--method", choices=["simclr", "byol", "simsiam"], help="one game; default: a set of five")
@@ -105,27 +90,6 @@ def _report(options: argparse.Namespace) -> int:
     from adios_zoo.train.report import write_report
 
     print(write_report(options.run_folder, options.output))
-    return 0
-
-
-def _knn(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.evaluate import evaluate_knn
-
-    result = evaluate_knn(
-        options.model,
-        options.train,
-        options.test,
-        train_images=options.train_images,
-        test_images=options.test_images,
-        k=options.k,
-        temperature=options.temperature,
-        distance=options.distance,
-        random_seed=options.seed if options.random else None,
-        device=options.device,
-        progress=not options.quiet,
-    )
-    print(f"k-NN top-1 {result['acc1']:.2f} %, top-5 {result['acc5']:.2f} %")
-    write_json(options.json, result)
     return 0
 
 

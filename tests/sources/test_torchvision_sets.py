@@ -73,6 +73,31 @@ def test_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [int(n) for batch, _ in loader for n in batch] == list(range(10))
 
 
+def write_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+
+    def write(name: str, content: object) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, md5(folder / name)]
+
+    def part(name: str, of: list[int]) -> list[list[str]]:
+        return [write(name, {"data": planes(of, 32).reshape(len(of), -1), "fine_labels": [n % 3 for n in of]})]
+
+    monkeypatch.setattr(SETS.CIFAR100, "train_list", part("train", list(range(12))))
+    monkeypatch.setattr(SETS.CIFAR100, "test_list", part("test", [300, 301, 302]))
+    meta = write("meta", {"fine_label_names": ["apple", "bear", "cup"]})
+    monkeypatch.setattr(SETS.CIFAR100, "meta", {"filename": meta[0], "key": "fine_label_names", "md5": meta[1]})
+
+
+def test_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cifar100(root, monkeypatch)
+    source, test = open_source("torchvision:CIFAR100"), open_source("torchvision:CIFAR100:test")
+    assert source.classes == test.classes == ("apple", "bear", "cup")
+    assert (numbers(source), numbers(test)) == (list(range(12)), [300, 301, 302])
+    assert [ref.label for ref in source] == [0, 1, 2] * 4
+
+
 def test_stl10_with_its_unlabelled_part(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = root / "stl10_binary"
     folder.mkdir()

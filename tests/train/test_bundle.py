@@ -31,8 +31,13 @@ def test_a_model_is_bundled(tmp_path: Path) -> None:
     assert {path.name: facts_of(path) for path in weights.iterdir()} == card.files
     floats = [v for v in load_file(weights / "model.safetensors").values() if v.is_floating_point()]
     assert {v.dtype for v in floats} == {torch.float16}
-    trained, random, margin = card.figures
-    assert round(trained.value - random.value, 2) == margin.value
-    assert random.command.endswith(
-        '--model short --train-images 20000 --train "parquet:$A" --test "parquet:$B" --random'
-    )
+    assert [figure.name for figure in card.figures] == [
+        f"{name}{what}"
+        for name in ("k-NN top-1", "linear probe top-1")
+        for what in ("", ", random initialisation", ", margin over random")
+    ]
+    for trained, random, margin in (card.figures[:3], card.figures[3:]):
+        assert round(trained.value - random.value, 2) == margin.value
+        assert random.command == f"{trained.command} --random"
+    assert card.figures[0].command == 'adios evaluate knn --model short --train "parquet:$A" --test "parquet:$B"'
+    assert card.figures[3].command == 'adios evaluate linear --model short --train "parquet:$A" --test "parquet:$B"'

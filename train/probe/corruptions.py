@@ -5,7 +5,7 @@ The package imagecorruptions-imaug makes them; a set that was made before, in Im
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from adios_zoo.preprocess import Pixels
 
 from ..chance import seed_for
 from .altered import Classifier, judge, nothing
+from .table import columns, number, title
 from .task import Task
 
 GROUPS = {
@@ -80,7 +81,6 @@ def evaluate_corruptions(
         if one is not None and folders is None:
             _check_package(one.card.input_size)  # before hours of work
     result = {
-        "evaluation": "robust corruptions",
         **_judged(task, wanted, folders, seed=seed, workers=workers),
         "corrupted": "as the encoder is given them" if made is None else str(made),
     }
@@ -154,8 +154,8 @@ def _judged(
         accuracy.setdefault(name, {})[str(severity)] = value
     means = [sum(row.values()) / len(row) for row in accuracy.values()]
     return {
-        **classifier.record,
-        "test": found.record,
+        **task.record("robust corruptions", train=classifier.trained_on.record, test=found.record),
+        **classifier.facts,
         "clean": found.clean,
         "accuracy": accuracy,
         "mean": sum(means) / len(means),
@@ -218,3 +218,24 @@ def _ratio(own: float, other: float) -> float | None:
 def _mean_if_all(values: Iterable[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
+
+
+def corruptions_table(result: Mapping[str, Any]) -> str:
+    """What :func:`evaluate_corruptions` found, as text."""
+    severities = sorted({severity for row in result["accuracy"].values() for severity in row})
+    headings, rows = (
+        ["corruption", *severities],
+        [[name, *(number(row.get(severity)) for severity in severities)] for name, row in result["accuracy"].items()],
+    )
+    lines = [
+        f"{title(result)}\n\nTop-1 accuracy in % by severity:\n",
+        f"\n{result['clean']:.2f} on clean images, {result['mean']:.2f} on corrupted ones, the mean of all corruptions",
+    ]
+    if "error" in result:
+        errors = result["error"]
+        headings += ["CE", "relative CE"]
+        rows = [[*row, number(errors["ce"][row[0]]), number(errors["relative_ce"][row[0]])] for row in rows]
+        both = f"mCE {number(errors['mean_ce'])}, relative mCE {number(errors['mean_relative_ce'])}"
+        lines.append(f"{both}, against {result['baseline']['model']}")
+    lines.insert(1, columns(headings, rows))
+    return "\n".join(lines)

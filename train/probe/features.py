@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from adios_zoo.decoding import read_pixels
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.extract import FeatureExtractor, all_failed
 from adios_zoo.feature_file import ParquetFeatureFile, open_features
-from adios_zoo.images import ImageRef
+from adios_zoo.images import ImageError, ImageRef
+from adios_zoo.journal import Failure
 from adios_zoo.model_card import Card
-from adios_zoo.preprocess import Pixels
-from adios_zoo.sources import Source, Span, open_stream
+from adios_zoo.sources import Source, Span, Stream, open_stream
 
-Alter = Callable[[Pixels, int], Pixels]
 MOST_BAD = 0.01  # share of images that may be unreadable
 
 
@@ -56,7 +53,6 @@ def features_of(
     *,
     limit: int | None = None,
     card: Card | None = None,
-    alter: Alter | None = None,
     progress: bool = False,
 ) -> Features:
     """Features of a source of images by a model, on the model's device.
@@ -66,8 +62,6 @@ def features_of(
         source: see :mod:`adios_zoo.sources`.
         limit: only the first so many images.
         card: how images are prepared; by default the model's own card says it.
-        alter: is given each image as the encoder sees it, before normalisation, (S, S, 3) uint8, and its number from
-            0, and gives another one of that shape in its place.
         progress: draw a progress bar.
 
     Raises:
@@ -77,17 +71,16 @@ def features_of(
     _check_limit(limit)
     stream = open_stream(source)
     total = min(len(stream), limit or len(stream)) if isinstance(stream, Source) else None
-    card = card or cast("Card", model.card)
     labels: dict[str, int] = {}
 
     def refs() -> Iterator[ImageRef]:
-        for number, ref in enumerate(stream.iterate(0, limit)):
+        for ref in stream.iterate(0, limit):
             labels[ref.id] = ref.label
-            yield ref if alter is None else _altered(ref, card, alter, number)
+            yield ref
 
-    # What was altered has been cropped already.
-    shown = card if alter is None else card.replace(crop_pct=1.0, crop_mode="squash")
-    extractor = FeatureExtractor(model, card=shown, device=str(next(model.parameters()).device))
+    extractor = FeatureExtractor(
+        model, card=card or cast("Card", model.card), device=str(next(model.parameters()).device)
+    )
     ids: list[str] = []
     rows = []
     with tqdm(total=total, disable=not progress, unit=" images", dynamic_ncols=True) as bar:
@@ -98,28 +91,37 @@ def features_of(
     failures = extractor.failures
     if not rows:
         raise all_failed(failures)
-    if len(failures) > MOST_BAD * (len(ids) + len(failures)):
-        raise DataError(
-            f"{len(failures)} of {len(ids) + len(failures)} images of {source} cannot be read, too many for a figure; the "
-            f"first: {failures[0].id}: {failures[0].reason}."
-        )
-    for failure in failures:
-        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
-    part = Span(stream, 0, len(ids) + len(failures)) if limit and isinstance(stream, Source) else stream
-    record = {
-        "source": source,
-        "images": len(ids),
-        "unreadable": len(failures),
-        "fingerprint": part.fingerprint(),
-    }
+    check_unreadable(source, len(ids), failures)
+    record = source_record(stream, len(ids), len(failures))
     return Features(torch.cat(rows), torch.tensor([labels[id] for id in ids]), tuple(stream.classes), record)
 
 
-def _altered(ref: ImageRef, card: Card, alter: Alter, number: int) -> ImageRef:
-    def read() -> Image.Image:
-        return Image.fromarray(alter(read_pixels(ref, card), number))
+def check_unreadable(source: str, read: int, failures: Sequence[Failure | ImageError]) -> None:
+    """Name the images that could not be read on stderr.
 
-    return replace(ref, read=read, encoded=None)
+    Raises:
+        DataError: they are more than a hundredth of all, or all.
+    """
+    if not read or len(failures) > MOST_BAD * (read + len(failures)):
+        first = f"; the first: {failures[0].id}: {failures[0].reason}" if failures else ""
+        total = read + len(failures)
+        raise DataError(f"{len(failures)} of {total} images of {source} cannot be read, too many for a figure{first}.")
+    for failure in failures:
+        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
+
+
+def source_record(stream: Stream, images: int, unreadable: int) -> dict[str, Any]:
+    """What a record says of the first so many images of a source."""
+    taken = images + unreadable
+    part = Span(stream, 0, taken) if isinstance(stream, Source) and taken < len(stream) else stream
+    return {"source": stream.spec, "images": images, "unreadable": unreadable, "fingerprint": part.fingerprint()}
+
+
+def labels_of(source: Source, limit: int | None = None) -> Features:
+    """The labels of the first so many images, none of which is read; the features (n, 0) are empty."""
+    count = len(source) if limit is None else min(limit, len(source))
+    labels = torch.tensor([source[i].label for i in range(count)])
+    return Features(torch.empty(count, 0), labels, tuple(source.classes), source_record(source, count, 0))
 
 
 def is_stored(source: str) -> bool:
@@ -129,7 +131,8 @@ def is_stored(source: str) -> bool:
 
     if not source.lower().endswith(".parquet") or "://" in source:
         return False
-    first = next((path for path in sorted(glob.glob(source)) or [source] if Path(path).is_file()), None)
+    names = sorted(glob.glob(source)) or [source]  # noqa: PTH207 (takes no absolute pattern)
+    first = next((name for name in names if Path(name).is_file()), None)
     if first is None:
         return False
     try:
@@ -155,7 +158,7 @@ def stored_features(source: str, *, limit: int | None = None) -> Features:
         raise DataError(f"{source}: its column 'label' has values that are no whole numbers.") from error
     except DataError as error:
         raise DataError(
-            f"{source}: it has no labels; write it anew by `adios extract` from images that have them, in class folders say."
+            f"{source}: it has no labels; write it anew by `adios extract` from images that have them."
         ) from error
     record = {
         "source": source,
@@ -176,6 +179,37 @@ def _first(groups: Iterable[Any], limit: int | None) -> Iterator[Any]:
         left -= len(group)
 
 
+def labelled(
+    model: nn.Module | None,
+    source: str,
+    *,
+    limit: int | None = None,
+    card: Card | None = None,
+    progress: bool = False,
+) -> Features:
+    """Features of images that all have labels, computed or stored.
+
+    Args:
+        model: see :func:`features_of`; not needed, and not asked, for stored features.
+        source: a source of images, or a feature file of ``adios extract``.
+        limit: only the first so many.
+        card: see :func:`features_of`.
+        progress: draw a progress bar.
+
+    Raises:
+        ConfigError: no such source, or no model for it.
+        DataError: images without labels, or that cannot be read.
+    """
+    if is_stored(source):
+        found = stored_features(source, limit=limit)
+    elif model is None:
+        raise ConfigError(f"{source} is no feature file of `adios extract`; images need a model.")
+    else:
+        found = features_of(model, source, limit=limit, card=card, progress=progress)
+    check_labels(found)
+    return found
+
+
 def two_sets(
     model: nn.Module | None,
     train: str,
@@ -188,55 +222,44 @@ def two_sets(
 ) -> tuple[Features, Features]:
     """Features to learn from and features to judge by, of images that all have labels of the same classes.
 
-    Args:
-        model: see :func:`features_of`; not needed, and not asked, where both sets are stored features.
-        train: a source of images, or a feature file of ``adios extract``.
-        test: of the same kind.
-        card: see :func:`features_of`.
-        train_images: only the first so many.
-        test_images: only the first so many.
-        progress: draw progress bars.
+    Arguments and errors are those of :func:`labelled`, for each set; besides:
 
     Raises:
-        ConfigError: one set is stored and the other is not, or a number is impossible.
-        DataError: images without labels, classes that differ, or features of two models.
+        ConfigError: one set is stored and the other is not.
+        DataError: classes that differ, or features of two models.
     """
     if is_stored(train) != is_stored(test):
         raise ConfigError(
             "Give two feature files, or two sources of images: a mixture may differ in its preprocessing."
         )
-    if is_stored(train):
-        sets = stored_features(train, limit=train_images), stored_features(test, limit=test_images)
-        made = [part.record["extracted"] for part in sets]
-        if made[0] != made[1]:
-            raise DataError(f"{train} and {test} were made by different models, or in different precisions.")
-    else:
-        assert model is not None
-        sets = (
-            features_of(model, train, limit=train_images, card=card, progress=progress),
-            features_of(model, test, limit=test_images, card=card, progress=progress),
-        )
-    check_labels(*((part.record["source"], part.labels, part.classes) for part in sets))
+    sets = (
+        labelled(model, train, limit=train_images, card=card, progress=progress),
+        labelled(model, test, limit=test_images, card=card, progress=progress),
+    )
+    if sets[0].record.get("extracted") != sets[1].record.get("extracted"):
+        raise DataError(f"{train} and {test} were made by different models, or in different precisions.")
+    check_labels(*sets)
     return sets
 
 
-def check_labels(*sets: tuple[str, Tensor, Iterable[str]]) -> int:
-    """The number of classes of (source, labels, class names), if all images have labels and the names agree.
+def check_labels(*sets: Features) -> int:
+    """The number of classes of sets of images, if all images have labels and the names of the classes agree.
 
     Raises:
         DataError: they do not.
     """
-    for source, labels, _ in sets:
-        if bool((labels < 0).any()):
-            raise DataError(f"{source} has images without labels, which an evaluation needs.")
-    named = [(source, tuple(names)) for source, _, names in sets if tuple(names)]
-    for source, names in named[1:]:
-        if names != named[0][1]:
+    for part in sets:
+        if bool((part.labels < 0).any()):
+            raise DataError(f"{part.record['source']} has images without labels, which an evaluation needs.")
+    named = [part for part in sets if part.classes]
+    for part in named[1:]:
+        if part.classes != named[0].classes:
             raise DataError(
-                f"{named[0][0]} and {source} name other classes or in another order, so their labels do not match."
+                f"{named[0].record['source']} and {part.record['source']} name other classes or in another order, so "
+                "their labels do not match."
             )
-    counted = max(int(labels.max()) + 1 for _, labels, _ in sets)
-    return max(counted, len(named[0][1]) if named else 0)
+    counted = max(int(part.labels.max()) + 1 for part in sets)
+    return max(counted, len(named[0].classes) if named else 0)
 
 
 def _check_limit(limit: int | None) -> None:

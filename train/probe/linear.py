@@ -1,8 +1,10 @@
-"""The linear probe: a softmax classifier on features, fitted in seconds."""
+"""The linear probe: a softmax classifier on features; fitted to them in seconds, or trained on augmented images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,6 +13,10 @@ from torch.nn import functional as F
 from adios_zoo.errors import ConfigError
 
 from ..chance import generator_for
+from .features import check_labels
+from .protocol import Training
+from .supervised import Classifier, TrainingImages, seeded
+from .task import Task, accuracies, check_seeds, over_seeds
 
 # Strengths of the decay that are tried.  One is that of a prior of variance 1 on each weight, whatever the number of
 # images, so that what was chosen on a part of them holds for all.
@@ -135,7 +141,76 @@ def _fit(
         # The mean over the K fits, each of which the optimiser moves as if it were alone.
         loss = losses + (strength * weights.square()).sum() / (2 * len(decays))
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return weights.detach().permute(1, 0, 2), biases.detach()
+
+
+def evaluate_linear(
+    task: Task, *, seeds: Sequence[int] = (0, 1, 2), weight_decay: float | None = None, steps: int = _STEPS
+) -> dict[str, Any]:
+    """Accuracy of linear probes that are fitted to features, see :func:`fit_linear`.
+
+    Args:
+        task: the model and the images.
+        seeds: for each of which a probe is fitted.
+        weight_decay: see :func:`fit_linear`; the test images have no part in the choice.
+        steps: of a fit.
+
+    Raises:
+        ConfigError: an impossible setting.
+        DataError: images without labels, or classes that differ.
+    """
+    seeds = check_seeds(seeds)
+    train, test = task.sets
+    classes = check_labels(train, test)
+    probes = [
+        fit_linear(train.features, train.labels, classes=classes, seed=seed, weight_decay=weight_decay, steps=steps)
+        for seed in seeds
+    ]
+    figures = over_seeds([accuracies(probe(test.features), test.labels) for probe in probes])
+    return task.record("linear", train=train.record, test=test.record) | {
+        "classes": classes,
+        "augmented": False,
+        "steps": steps,
+        "weight_decay": [probe.weight_decay for probe in probes],
+        "weight_decay_chosen_on": f"a held-out {HELD_OUT:.0%} of the training images" if weight_decay is None else None,
+        "seeds": seeds,
+        "figures": figures,
+    }
+
+
+def evaluate_linear_augmented(
+    task: Task, training: Training, *, seeds: Sequence[int] = (0,), workers: int | None = None
+) -> dict[str, Any]:
+    """Accuracy of linear layers that are trained on augmented images, which the frozen encoder sees anew each time.
+
+    Args:
+        task: the model and the images, which are no stored features.
+        training: of the layer.
+        seeds: for each of which one is trained.
+        workers: see :class:`~adios_zoo.train.probe.supervised.TrainingImages`.
+
+    Raises:
+        ConfigError: an impossible setting, or stored features.
+        DataError: images without labels, or classes that differ.
+    """
+    seeds = check_seeds(seeds)
+    data = TrainingImages(task, training, workers=workers)
+    test = task.test_set
+    runs = []
+    for seed in seeds:
+        with seeded(seed, "head"):
+            classifier = Classifier(task.encoder.encoder, data.classes, task.card, frozen=True).to(data.device)
+        data.train(classifier, seed=seed, progress=task.progress)
+        with torch.inference_mode():
+            logits = classifier.head(test.features.to(data.device)).cpu()
+        runs.append(accuracies(logits, test.labels))
+    return task.record("linear", train=data.record, test=test.record) | {
+        "classes": data.classes,
+        "augmented": True,
+        "training": asdict(training),
+        "seeds": seeds,
+        "figures": over_seeds(runs),
+    }

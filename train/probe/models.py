@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -47,10 +48,11 @@ def load_encoder(source: str, *, random_seed: int | None = None, device: str = "
 
 def _timms_card(name: str) -> Card:
     import timm
+    from timm.data.config import resolve_data_config
 
     create_encoder(name)  # says what is wrong with a name
     config = timm.get_pretrained_cfg(name)
-    facts: dict[str, Any] = timm.data.resolve_data_config(pretrained_cfg=config.to_dict() if config else {})
+    facts: dict[str, Any] = resolve_data_config(pretrained_cfg=asdict(config) if config else {})
     _, height, width = facts["input_size"]
     crop_mode, interpolation = facts.get("crop_mode", "center"), facts["interpolation"]
     if height != width or crop_mode not in ("center", "squash") or interpolation not in ("bilinear", "bicubic"):

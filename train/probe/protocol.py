@@ -11,21 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from adios_zoo.errors import ConfigError
-from adios_zoo.knn import Distance
+from adios_zoo.knn import Cell
 from adios_zoo.model_card import Card
 
 from ..schedules import warmup_cosine
 
 DROP = 0.1  # factor of the learning rate at each of its steps
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One setting of the k-NN probe; the temperature is that of the cosine votes."""
-
-    k: int
-    distance: Distance = "cosine"
-    temperature: float | None = 0.07
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,26 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from adios_zoo.errors import ConfigError
 from adios_zoo.model import AdiosModel
 from adios_zoo.model_card import Card
 from adios_zoo.registry import DEFAULT_MODEL
 
-from .features import Features, check_labels, is_stored, two_sets
+from .features import Features, is_stored, labelled, two_sets
 from .models import load_encoder
 from .protocol import Protocol, preprocessing_record, protocol
 
 
 @dataclass(frozen=True)
 class Task:
-    """One model, images to learn from, and images to judge by.
+    """One model, images to judge it by, and images to learn from.
 
     Attributes:
-        train: labelled images, see :mod:`adios_zoo.sources`, or a feature file of ``adios extract``.
-        test: of the same kind.
+        test: labelled images, see :mod:`adios_zoo.sources`, or a feature file of ``adios extract``.
+        train: of the same kind; ``None`` for what needs no training.
         model: see :func:`~adios_zoo.train.probe.models.load_encoder`; not asked where features are stored.
         protocol: see :class:`~adios_zoo.train.probe.protocol.Protocol`.
         train_images: only the first so many.
@@ -33,8 +36,8 @@ class Task:
         progress: draw progress bars.
     """
 
-    train: str
     test: str
+    train: str | None = None
     model: str = DEFAULT_MODEL
     protocol: Protocol = field(default_factory=protocol)
     train_images: int | None = None
@@ -53,20 +56,29 @@ class Task:
         """The model's card, with the preprocessing of the protocol."""
         return self.protocol.preprocessing(self.encoder.card)
 
-    @property
+    @cached_property
     def stored(self) -> bool:
         """Whether features are read instead of computed."""
-        return is_stored(self.train)
+        return is_stored(self.test)
+
+    @property
+    def training_source(self) -> str:
+        """The images to learn from.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        if self.train is None:
+            raise ConfigError("Name the images to learn from: --train SOURCE.")
+        return self.train
 
     @cached_property
     def sets(self) -> tuple[Features, Features]:
         """Features to learn from and features to judge by; see :func:`~adios_zoo.train.probe.features.two_sets`."""
-        encoder, card = (None, None) if self.stored else (self.encoder, self.card)
-        if self.stored and self.random_seed is not None:
-            raise ConfigError("Stored features cannot be those of random weights; give sources of images instead.")
+        encoder, card = self._how
         return two_sets(
             encoder,
-            self.train,
+            self.training_source,
             self.test,
             card=card,
             train_images=self.train_images,
@@ -75,33 +87,49 @@ class Task:
         )
 
     @cached_property
-    def classes(self) -> int:
-        """How many classes the images have together."""
-        return check_labels(*((part.record["source"], part.labels, part.classes) for part in self.sets))
+    def test_set(self) -> Features:
+        """Features to judge by alone."""
+        encoder, card = self._how
+        return labelled(encoder, self.test, limit=self.test_images, card=card, progress=self.progress)
 
-    def record(self, evaluation: str) -> dict[str, Any]:
-        """What a record of an evaluation begins with."""
-        train, test = self.sets
-        how: dict[str, Any] = {"preprocessing": "as the features were extracted"}
+    @property
+    def _how(self) -> tuple[AdiosModel | None, Card | None]:
         if not self.stored:
-            how = {"preprocessing": preprocessing_record(self.card), "random_seed": self.random_seed}
-        model = train.record["extracted"].get("card") if self.stored else self.encoder.card.name
-        return {
-            "evaluation": evaluation,
-            "protocol": self.protocol.name,
-            "model": model,
-            **how,
-            "train": train.record,
-            "test": test.record,
-            "classes": self.classes,
+            return self.encoder, self.card
+        if self.random_seed is not None:
+            raise ConfigError("Stored features cannot be those of random weights; give sources of images instead.")
+        return None, None
+
+    def record(self, evaluation: str, **sets: dict[str, Any]) -> dict[str, Any]:
+        """What the record of an evaluation begins with; ``sets`` are the records of its images, by their role."""
+        extracted = next(iter(sets.values())).get("extracted")
+        how: dict[str, Any] = {
+            "model": (extracted or {}).get("card"),
+            "preprocessing": "as the features were extracted",
         }
+        if extracted is None:
+            how = {
+                "model": self.encoder.card.name,
+                "random_seed": self.random_seed,
+                "preprocessing": preprocessing_record(self.card),
+            }
+        return {"evaluation": evaluation, "protocol": self.protocol.name, **how, **sets}
 
 
-def over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and standard deviation (of the sample; ``None`` of one) of a figure over seeds, and its values."""
-    mean = sum(values) / len(values)
-    spread = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else None
-    return {"mean": mean, "std": spread, "values": list(values)}
+def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent, of logits (n, C) and labels (n,)."""
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+    return {"acc1": 100 * float(best[:, 0].float().mean()), "acc5": 100 * float(best.any(dim=1).float().mean())}
+
+
+def over_seeds(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """Mean and standard deviation (of the sample; ``None`` of one run) of each figure over runs, and its values."""
+    found = {}
+    for name in runs[0]:
+        values = torch.tensor([run[name] for run in runs], dtype=torch.float64)
+        spread = float(values.std()) if len(runs) > 1 else None
+        found[name] = {"mean": float(values.mean()), "std": spread, "values": values.tolist()}
+    return found
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:

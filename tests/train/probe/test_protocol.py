@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from adios_zoo.train.probe.protocol import Cell, Training, protocol
+from adios_zoo.train.probe.protocol import Training, protocol
 
 from adios_zoo.errors import ConfigError
+from adios_zoo.knn import Cell
 from tests.models import small_card
 
 

@@ -1,0 +1,215 @@
+"""Evaluations of small models on small images: the records they give, what they compare, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from adios_zoo.train.probe.cluster import agreement, evaluate_cluster
+from adios_zoo.train.probe.finetune import evaluate_finetune
+from adios_zoo.train.probe.knn import evaluate_knn, grid
+from adios_zoo.train.probe.linear import evaluate_linear, evaluate_linear_augmented
+from adios_zoo.train.probe.models import load_encoder
+from adios_zoo.train.probe.protocol import Training, protocol
+from adios_zoo.train.probe.table import table
+from adios_zoo.train.probe.task import Task, over_seeds
+from safetensors import safe_open
+
+from adios_zoo import load_model
+from adios_zoo.errors import AdiosError, ConfigError, DownloadError
+from adios_zoo.knn import Cell
+from adios_zoo.preprocess import make_transform
+from adios_zoo.sources import open_source
+from tests.models import saved_model, small_model
+from tests.train.probe.test_features import stored
+from tests.train.small import write_images
+
+SHORT = Training(epochs=2, lr=0.05, schedule="cosine", batch_size=8, frozen_statistics=False)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    source = write_images(tmp_path / "a.parquet", 36)
+    return Task(train=source, test=source, model=str(saved_model(tmp_path / "m")), test_images=24)
+
+
+def test_knn_of_the_standard_protocol(task: Task) -> None:
+    found = evaluate_knn(replace(task, train_images=30))
+    assert (found["evaluation"], found["protocol"], found["random_seed"]) == ("knn", "standard", None)
+    assert (found["k"], found["distance"], found["temperature"]) == (20, "cosine", 0.07)
+    assert (found["train"]["images"], found["test"]["images"]) == (30, 24)
+    assert found["train"]["fingerprint"] != found["test"]["fingerprint"]
+    assert found["preprocessing"]["crop_pct"] == 0.875
+    assert json.loads(json.dumps(found))["figures"] == found["figures"]
+    # Each image is its own nearest neighbour.
+    assert evaluate_knn(task, [Cell(1)])["figures"] == {"acc1": 100.0, "acc5": 100.0}
+
+
+def test_the_best_of_a_grid_is_said_to_be_chosen_on_the_test_images(task: Task) -> None:
+    task = replace(task, protocol=protocol("paper"))
+    cells = grid(task.protocol.cells, k=[1, 3], temperatures=[0.1])
+    assert cells == [Cell(k, "cosine", 0.1) for k in (1, 3)] + [Cell(k, "euclidean", None) for k in (1, 3)]
+    found = evaluate_knn(task, cells)
+    assert "test images" in found["chosen_on"]
+    assert len(found["cells"]) == 4
+    assert found["figures"]["acc1"] == max(cell["acc1"] for cell in found["cells"])
+    assert found["preprocessing"]["crop_pct"] == 0.8
+    assert "chosen on the test images: the best of 4" in table(found)
+
+
+def test_random_weights_are_of_their_seed(task: Task) -> None:
+    models = [load_encoder(task.model, random_seed=seed).encoder.state_dict() for seed in (1, 1, 2)]
+    weights = [state["conv1.0.weight"] if "conv1.0.weight" in state else next(iter(state.values())) for state in models]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert evaluate_knn(replace(task, random_seed=3))["random_seed"] == 3
+    # Nothing is fetched to be thrown away.
+    assert load_encoder("resnet18_in100s", random_seed=0).card.input_size == 96
+
+
+def test_a_model_of_timms_with_its_own_preprocessing(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADIOS_OFFLINE", "1")
+    model = load_encoder("timm:test_resnet.r160_in1k", random_seed=0)
+    card = model.card
+    assert (card.input_size, card.crop_pct, card.mean, card.masker) == (160, 0.95, (0.5, 0.5, 0.5), None)
+    picture = open_source(task.test)[0].read()
+    theirs = timm.data.create_transform(
+        **timm.data.resolve_model_data_config(timm.create_model("test_resnet.r160_in1k")), is_training=False
+    )
+    torch.testing.assert_close(make_transform(card)(picture), theirs(picture))
+    with pytest.raises(DownloadError, match=r"ADIOS_OFFLINE forbids .*hf download timm/test_resnet.*--random"):
+        load_encoder("timm:test_resnet.r160_in1k")
+    with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
+        load_encoder("timm:resnet18x")
+    found = evaluate_knn(
+        replace(task, model="timm:test_resnet", random_seed=0, train_images=4, test_images=2), [Cell(2)]
+    )
+    assert found["model"] == "timm:test_resnet"
+
+
+def test_weights_of_timms_come_from_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    whole = timm.create_model("test_resnet")
+    from safetensors.torch import save_file
+
+    save_file(whole.state_dict(), tmp_path / "model.safetensors")
+    monkeypatch.setattr("adios_zoo.train.probe.models.hub_file", lambda repo, name: tmp_path / name)
+    x = torch.randn(2, 3, 160, 160)
+    with torch.inference_mode():
+        expected = whole.eval().forward_head(whole.forward_features(x), pre_logits=True)
+        torch.testing.assert_close(load_encoder("timm:test_resnet")(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_linear_on_the_fly_and_stored(task: Task, tmp_path: Path) -> None:
+    found = evaluate_linear(task, seeds=[0, 1], steps=60)
+    assert found["seeds"] == [0, 1]
+    assert len(found["figures"]["acc1"]["values"]) == 2
+    assert found["figures"]["acc1"]["mean"] > 90  # judged by the images that it was fitted to
+    assert "training images" in found["weight_decay_chosen_on"]
+    file = stored(tmp_path, task.test)
+    same = evaluate_linear(Task(train=file, test=file, model="no such model"), seeds=[0], steps=60, weight_decay=1.0)
+    assert same["model"] == "test_resnet_shapes_simclr"
+    assert same["weight_decay"] == [1.0]
+    assert same["figures"]["acc1"]["std"] is None
+    with pytest.raises(ConfigError, match="random"):
+        evaluate_linear(Task(train=file, test=file, random_seed=0))
+    with pytest.raises(ConfigError, match="twice"):
+        evaluate_linear(task, seeds=[1, 1])
+    with pytest.raises(ConfigError, match="--train"):
+        evaluate_linear(replace(task, train=None))
+
+
+def test_linear_on_augmented_images_leaves_the_encoder_alone(task: Task, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in task.encoder.state_dict().items()}
+    found = evaluate_linear_augmented(task, replace(SHORT, lr=0.5, epochs=4), seeds=[0, 1])
+    assert all(torch.equal(value, before[name]) for name, value in task.encoder.state_dict().items())
+    assert found["training"]["epochs"] == 4
+    values = found["figures"]["acc1"]["values"]
+    assert len(values) == 2
+    assert max(values) > 50  # chance is a third
+    again = evaluate_linear_augmented(task, replace(SHORT, lr=0.5, epochs=4), seeds=[1])
+    assert again["figures"]["acc1"]["values"] == values[1:]
+    file = stored(tmp_path, task.test)
+    with pytest.raises(ConfigError, match="stored features"):
+        evaluate_linear_augmented(replace(task, train=file, test=file), SHORT)
+
+
+def test_finetuning_changes_a_copy_and_saves_on_request(task: Task, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in task.encoder.state_dict().items()}
+    training = replace(SHORT, epochs=6, lr=0.1, sizes=(16, 32))
+    found = evaluate_finetune(task, training, output=tmp_path / "tuned")
+    assert all(torch.equal(value, before[name]) for name, value in task.encoder.state_dict().items())
+    assert found["figures"]["acc1"]["mean"] > 50
+    assert found["training"]["sizes"] == (16, 32)
+    tuned = load_model(tmp_path / "tuned")
+    assert tuned.masker is None
+    with safe_open(tmp_path / "tuned" / "classifier.safetensors", "pt") as file:
+        weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+        assert json.loads(file.metadata()["classes"]) == ["disc", "stripe", "square"]
+    source = open_source(task.test)
+    transform = make_transform(protocol().preprocessing(tuned.card))
+    x = torch.stack([transform(source[i].read()) for i in range(24)])
+    with torch.inference_mode():
+        right = (tuned(x) @ weight.T + bias).argmax(1) == torch.tensor([source[i].label for i in range(24)])
+    assert 100 * float(right.float().mean()) == pytest.approx(found["figures"]["acc1"]["mean"], abs=4.5)
+    assert json.loads((tmp_path / "tuned" / "evaluation.json").read_text())["figures"] == found["figures"]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_batch_norms_follow_the_images_or_stay(task: Task, tmp_path: Path, frozen: bool) -> None:
+    evaluate_finetune(task, replace(SHORT, epochs=1, frozen_statistics=frozen), output=tmp_path / "tuned")
+    tuned, own = load_model(tmp_path / "tuned"), task.encoder
+    name = next(name for name, _ in own.encoder.named_buffers() if name.endswith("running_mean"))
+    assert torch.equal(tuned.encoder.state_dict()[name], own.encoder.state_dict()[name]) == frozen
+
+
+def test_a_loss_that_runs_away_is_told(task: Task) -> None:
+    with pytest.raises(AdiosError, match="not finite"):
+        evaluate_finetune(task, replace(SHORT, lr=1e30))
+    with pytest.raises(ConfigError, match="larger than the data"):
+        evaluate_finetune(task, replace(SHORT, batch_size=128))
+
+
+def test_clusters(task: Task) -> None:
+    found = evaluate_cluster(replace(task, train=None), seeds=[0, 1], starts=2)
+    assert found["clusters"] == found["classes"] == 3
+    assert "train" not in found
+    assert set(found["figures"]) == {"accuracy", "FMI", "ARI", "NMI"}
+    both = evaluate_cluster(replace(task, protocol=protocol("paper")), seeds=[0], starts=2)
+    assert both["clusters"] == 2  # max(label)
+    assert {"train ARI", "ARI"} <= set(both["figures"])
+    with pytest.raises(ConfigError, match="clusters is 25"):
+        evaluate_cluster(replace(task, train=None), clusters=25)
+
+
+def test_agreement_of_clusters_and_classes() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    assert agreement(labels, np.array([7, 7, 5, 5, 6, 6])) == pytest.approx(
+        {"accuracy": 100.0, "FMI": 1.0, "ARI": 1.0, "NMI": 1.0}
+    )
+    mixed = agreement(labels, np.array([0, 0, 0, 0, 1, 1]))
+    assert mixed["accuracy"] == pytest.approx(100 * 4 / 6)  # one class has no cluster of its own
+    assert mixed["FMI"] == pytest.approx(math.sqrt(3 / 7))  # 3 pairs together in both, of 7 and of 3
+
+
+def test_a_table_shows_the_spread_over_seeds() -> None:
+    result: dict[str, Any] = {
+        "evaluation": "linear",
+        "model": "m",
+        "protocol": "standard",
+        "random_seed": 0,
+        "test": {"images": 5},
+        "figures": {**over_seeds([{"acc1": 10.0}, {"acc1": 12.0}]), "ARI": 0.5},
+    }
+    lines = table(result).splitlines()
+    assert lines[0] == "linear of m, random weights, protocol standard, 5 test images"
+    assert lines[1].split() == ["top-1", "accuracy,", "%", "11.00", "±", "1.41", "(2", "seeds)"]
+    assert lines[2].split() == ["ARI", "0.5"]
+    assert small_model().card.name not in lines[0]
