@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from adios_zoo.train.recipe_files import parse_yaml
 from PIL import Image
 
 import adios_zoo
-from adios_zoo.cli import main
+from adios_zoo.cli import _parsed, main
 from tests.models import saved_model
 from tests.train.small import write_images
 
@@ -185,6 +186,15 @@ def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, words in ((["--epochs", "3"], "for --augmented"), (["--augmented", "--steps", "3"], "only without")):
         assert main(["evaluate", "linear", *sets, *wrong]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_the_commands_of_the_bundled_cards_figures_are_commands() -> None:
+    for figure in adios_zoo.card("resnet18_tin200").figures:
+        program, *arguments = shlex.split(figure.command)
+        assert program == "adios"
+        options = _parsed(arguments)
+        assert options.model == "resnet18_tin200"
+        assert options.random == ("random" in figure.name and "over" not in figure.name)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from adios_zoo.journal import Failure
 from adios_zoo.model_card import Card
 from adios_zoo.sources import Source, Span, Stream, open_stream
 
+_PREFIX = "parquet:"
 MOST_BAD = 0.01  # share of images that may be unreadable
 
 
@@ -129,9 +130,10 @@ def is_stored(source: str) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not source.lower().endswith(".parquet") or "://" in source:
+    path = source.removeprefix(_PREFIX)
+    if not path.lower().endswith(".parquet") or "://" in path:
         return False
-    names = sorted(glob.glob(source)) or [source]  # noqa: PTH207 (takes no absolute pattern)
+    names = sorted(glob.glob(path)) or [path]  # noqa: PTH207 (takes no absolute pattern)
     first = next((name for name in names if Path(name).is_file()), None)
     if first is None:
         return False
@@ -149,7 +151,7 @@ def stored_features(source: str, *, limit: int | None = None) -> Features:
         DataError: the file has no labels, or is no whole feature file.
     """
     _check_limit(limit)
-    file = open_features(source)
+    file = open_features(source.removeprefix(_PREFIX))
     assert isinstance(file, ParquetFeatureFile)  # no other has labels
     rows = torch.from_numpy(np.concatenate(list(_first(file.features(), limit))))
     try:

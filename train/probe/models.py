@@ -52,7 +52,8 @@ def _timms_card(name: str) -> Card:
 
     create_encoder(name)  # says what is wrong with a name
     config = timm.get_pretrained_cfg(name)
-    facts: dict[str, Any] = resolve_data_config(pretrained_cfg=asdict(config) if config else {})
+    known = asdict(config) if config else {}
+    facts: dict[str, Any] = resolve_data_config(pretrained_cfg=known)  # type: ignore[no-untyped-call]  # timm's own lack
     _, height, width = facts["input_size"]
     crop_mode, interpolation = facts.get("crop_mode", "center"), facts["interpolation"]
     if height != width or crop_mode not in ("center", "squash") or interpolation not in ("bilinear", "bicubic"):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from adios_zoo.cores import usable_cpus
 from adios_zoo.encoder import feature_width
 from adios_zoo.errors import AdiosError, ConfigError
+from adios_zoo.model import AdiosModel
 from adios_zoo.model_card import Card
 from adios_zoo.sources import open_source
 
@@ -103,6 +104,8 @@ class TrainingImages:
             std=card.std,
             view1=_CROPS,
         )
+        for size in training.sizes:
+            _check_size(task.encoder, size)
         self.training, self.workers = training, usable_cpus() if workers is None else workers
         self.device = next(task.encoder.parameters()).device
         self.stream = open_source(source)  # a stream has no epochs
@@ -144,6 +147,7 @@ class TrainingImages:
                 losses += loss.detach()
                 bar.update()
         _check_finite(losses, plan.batches)
+        self.record["unreadable"] = len(batches.failures)
         classifier.eval()
         return float(losses) / plan.batches_per_epoch
 
@@ -155,6 +159,17 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(seed_for(seed, purpose))
         yield
+
+
+def _check_size(encoder: AdiosModel, size: int) -> None:
+    try:
+        with torch.inference_mode():
+            encoder(torch.zeros(1, 3, size, size, device=next(encoder.parameters()).device))
+    except Exception as error:  # each network has its own way to say so
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise ConfigError(
+            f"{encoder.card.name} takes no images of {size} pixels ({reason}); leave --sizes out."
+        ) from error
 
 
 def _optimiser(training: Training, classifier: Classifier) -> torch.optim.Optimizer:

@@ -27,8 +27,10 @@ def title(result: Mapping[str, Any]) -> str:
     """What was evaluated, in a line."""
     roles = [f"{result[role]['images']} {role}" for role in ("train", "test") if "images" in result.get(role, {})]
     random = ", random weights" if result.get("random_seed") is not None else ""
+    augmented = " on augmented images" if result.get("augmented") else ""
     judged = result["model"] or result["predicted"]
-    return f"{result['evaluation']} of {judged}{random}, protocol {result['protocol']}, {' and '.join(roles)} images"
+    what = f"{result['evaluation']}{augmented} of {judged}{random}, protocol {result['protocol']}"
+    return f"{what}, {' and '.join(roles)} images" if roles else what
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -98,6 +98,8 @@ class Task:
             return self.encoder, self.card
         if self.random_seed is not None:
             raise ConfigError("Stored features cannot be those of random weights; give sources of images instead.")
+        if self.protocol.crop_pct != protocol(self.protocol.name).crop_pct:
+            raise ConfigError("Stored features have been cropped already; give sources of images for another crop_pct.")
         return None, None
 
     def record(self, evaluation: str, **sets: dict[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,8 @@ def test_linear_on_the_fly_and_stored(task: Task, tmp_path: Path) -> None:
     assert same["figures"]["acc1"]["std"] is None
     with pytest.raises(ConfigError, match="random"):
         evaluate_linear(Task(train=file, test=file, random_seed=0))
+    with pytest.raises(ConfigError, match="cropped already"):
+        evaluate_linear(Task(train=file, test=file, protocol=protocol(crop_pct=0.5)))
     with pytest.raises(ConfigError, match="twice"):
         evaluate_linear(task, seeds=[1, 1])
     with pytest.raises(ConfigError, match="--train"):
@@ -170,9 +172,14 @@ def test_batch_norms_follow_the_images_or_stay(task: Task, tmp_path: Path, froze
     assert torch.equal(tuned.encoder.state_dict()[name], own.encoder.state_dict()[name]) == frozen
 
 
-def test_a_loss_that_runs_away_is_told(task: Task) -> None:
+def test_training_that_cannot_go_well_is_told(task: Task) -> None:
     with pytest.raises(AdiosError, match="not finite"):
         evaluate_finetune(task, replace(SHORT, lr=1e30))
+    vit = replace(task, model="timm:vit_tiny_patch16_224", random_seed=0)
+    with pytest.raises(
+        ConfigError, match=r"timm:vit_tiny_patch16_224 takes no images of 32 pixels .*leave --sizes out"
+    ):
+        evaluate_finetune(vit, replace(SHORT, sizes=(32,)))
     with pytest.raises(ConfigError, match="larger than the data"):
         evaluate_finetune(task, replace(SHORT, batch_size=128))
 

@@ -55,6 +55,8 @@ def test_stored_features_have_the_labels(tmp_path: Path) -> None:
     torch.testing.assert_close(part.features, found.features[:3])
     assert len(part) == len(part.labels) == 3
     assert is_stored(path)
+    assert is_stored(f"parquet:{path}")
+    assert torch.equal(stored_features(f"parquet:{path}").features, found.features)
     assert is_stored(str(tmp_path / "f*.parquet"))
     assert not is_stored(source)
     assert not is_stored(str(tmp_path / "a.parquet"))
