@@ -18,7 +18,7 @@ from adios_zoo.model_card import Card, MaskerFacts
 
 from .checkpoint import Progress
 from .game import Game
-from .recipe import Recipe
+from .trainer import Trainer
 
 _MASKS_OF = {
     "none": "nothing masked",
@@ -29,9 +29,9 @@ _MASKS_OF = {
 }
 
 
-def write_model(folder: Path, game: Game, recipe: Recipe, *, images: int, progress: Progress) -> AdiosModel:
+def write_model(folder: Path, game: Game, card: Card) -> AdiosModel:
     """Write encoder and masker of ``game`` as a model folder with the card that the run gives."""
-    model = AdiosModel(card_of_run(recipe, images=images, progress=progress, width=feature_width(game.encoder)))
+    model = AdiosModel(card)
     model.encoder.load_state_dict(game.encoder.state_dict())
     if model.masker is not None and game.masker is not None:
         model.masker.load_state_dict(game.masker.state_dict())
@@ -39,19 +39,20 @@ def write_model(folder: Path, game: Game, recipe: Recipe, *, images: int, progre
     return model
 
 
-def card_of_run(recipe: Recipe, *, images: int, progress: Progress, width: int) -> Card:
+def card_of_run(trainer: Trainer, progress: Progress) -> Card:
     """The card of a run, which knows no figures yet.
 
     Raises:
         ConfigError: the recipe describes a model that no card can.
     """
     try:
-        return _card(recipe, images, progress, width)
+        return _card(trainer, progress)
     except ValueError as error:
         raise ConfigError(f"The recipe's model can have no card: {error}") from error
 
 
-def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
+def _card(trainer: Trainer, progress: Progress) -> Card:
+    recipe, width = trainer.plan.recipe, feature_width(trainer.game.encoder)
     architecture, method = recipe.encoder.architecture, recipe.game.method
     m = recipe.masker
     if m.kind == "learned":
@@ -77,10 +78,11 @@ def _card(recipe: Recipe, images: int, progress: Progress, width: int) -> Card:
         license="not decided; state one before publishing",
         recipe=recipe.to_dict(),
         training={
-            "images": images,
+            "images": trainer.plan.count,
             "epochs": recipe.epochs,
             "hours": round(progress.seconds / 3600, 2),
             "seed": recipe.seed,
+            **({"start": trainer.start} if trainer.start else {}),
             "data": progress.data,
             "machine": machine(),
             "code": "; ".join(progress.code),

@@ -19,7 +19,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adios_zoo.cores import usable_cpus
-from adios_zoo.encoder import feature_width
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.files import explained, write_tensors, write_text
 from adios_zoo.model_card import Card
@@ -134,7 +133,7 @@ def pretrain(
     if code not in progress.code and progress.step < plan.steps:
         progress.code.append(code)
     # What is wrong with the card should not show only when hours have been spent.
-    card = card_of_run(recipe, images=plan.count, progress=progress, width=feature_width(trainer.game.encoder))
+    card = card_of_run(trainer, progress)
     workers = max(1, usable_cpus() - 1) if workers is None else workers
     batches = data.batches(plan, first=progress.step * recipe.accumulate, workers=workers)
     loop = _Loop(run, plan, trainer, batches, progress)
@@ -147,7 +146,7 @@ def pretrain(
         facts["queries"] = 0 if queries is None else len(queries)
         with reported(run.folder), session(run.sessions, progress, loop.facts() | facts):
             loop.play(show_progress)
-            write_model(run.model, trainer.game, recipe, images=plan.count, progress=progress)
+            write_model(run.model, trainer.game, card_of_run(trainer, progress))
     processes.wait()
     return run.model
 

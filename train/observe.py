@@ -20,18 +20,16 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from adios_zoo.cores import usable_cpus
-from adios_zoo.draw import Floats
 from adios_zoo.errors import DataError
 from adios_zoo.extract import FeatureExtractor
 from adios_zoo.images import ImageError, ImageRef
 from adios_zoo.knn import knn
 from adios_zoo.model_card import Card
-from adios_zoo.preprocess import make_transform
 from adios_zoo.sources import Source, Stream
 
 from .chance import generator_for
 from .data import ImageSet
-from .pictures import picture_path, write_picture
+from .pictures import picture_path, seen_masks, write_picture
 from .record import RunLog, TrackerName
 
 _LOOKS = 20  # a run, where no interval is set
@@ -193,7 +191,7 @@ class Observer:
                 log.write({"step": step, "epoch": epoch, **found})
             if self.masker is not None and _due(epoch, last, s.pictures_every):
                 path = picture_path(run, epoch)
-                images, masks = self._masks(self.masker, card)
+                images, masks = seen_masks(self.masker, self.shown.pictures, card)
                 caption = f"{card.name}  ·  step {step}  ·  {card.input_size} x {card.input_size} pixels"
                 write_picture(path, images, masks, epoch=epoch, caption=caption)
                 log.picture(path, step)
@@ -215,15 +213,6 @@ class Observer:
             k=min(self.settings.k, len(gallery)),
         )
         return {"knn_top1": accuracy.acc1, "knn_top5": accuracy.acc5}
-
-    def _masks(self, masker: nn.Module, card: Card) -> tuple[Floats, Floats]:
-        """The images (n, S, S, 3) as the masker sees them, and its masks (n, N, S, S)."""
-        device = next(masker.parameters()).device
-        transform = make_transform(card)
-        x = torch.stack([transform(Image.fromarray(p.permute(1, 2, 0).numpy())) for p in self.shown.pictures.cpu()])
-        masks = masker(x.to(device)).float().cpu().numpy()
-        pixels = x.permute(0, 2, 3, 1).numpy() * np.asarray(card.std, np.float32) + np.asarray(card.mean, np.float32)
-        return pixels, masks
 
 
 def _due(epoch: int, last: int, every: int | None) -> bool:

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor, nn
 
 from adios_zoo.draw import Floats, composite, cut_out, picture_of, resize_masks, slot_colour, slot_rgb
 from adios_zoo.errors import DataError
 from adios_zoo.files import replacing
+from adios_zoo.model_card import Card
 from adios_zoo.page import HEADING, MARGIN, TITLE, Page
+from adios_zoo.preprocess import make_transform
 
 # In pixels.
 _TILE, _GAP = 128, 8
@@ -53,6 +57,16 @@ def write_picture(path: Path, images: Floats, masks: Floats, *, epoch: int, capt
     facts.add_text(_KEY, json.dumps({"epoch": epoch, "images": len(images), "slots": slots}))
     with replacing(path) as file:
         page.image.save(file, format="PNG", pnginfo=facts)
+
+
+def seen_masks(masker: nn.Module, pictures: Tensor, card: Card) -> tuple[Floats, Floats]:
+    """Pictures (n, 3, H, W) uint8 as the masker sees them, (n, S, S, 3) in [0, 1], and its masks (n, N, S, S)."""
+    transform = make_transform(card)
+    x = torch.stack([transform(Image.fromarray(p.permute(1, 2, 0).numpy())) for p in pictures.cpu()])
+    with torch.inference_mode():
+        masks = masker(x.to(next(masker.parameters()).device)).float().cpu().numpy()
+    pixels = x.permute(0, 2, 3, 1).numpy() * np.asarray(card.std, np.float32) + np.asarray(card.mean, np.float32)
+    return pixels, masks
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ class Recipe:
         max_bad_share: stop if a larger share of the images cannot be read.
         precision: of the networks, ``fp32`` or ``bf16`` (mixed); ``auto`` is bf16 on GPUs that have it.
         seed: of everything random.
+        start: a model whose weights encoder and masker start from, see :func:`adios_zoo.load_model`.
         probe: train an online linear probe when the data have labels (the encoder never sees them).
         mean: of pixel values in [0, 1], per channel.
         std: likewise.
@@ -152,6 +153,7 @@ class Recipe:
     max_bad_share: float = 0.01
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: int = 0
+    start: str | None = None
     probe: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.228, 0.224, 0.225)

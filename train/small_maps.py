@@ -63,7 +63,7 @@ def _conv2d(
         for c in columns
     ]
     # In memory the channels come last, as the other convolutions leave them.
-    return torch.stack(products, dim=1).unflatten(1, (len(rows), len(columns))).permute(0, 3, 1, 2)
+    return torch.stack(products, dim=1).view(len(x), len(rows), len(columns), -1).permute(0, 3, 1, 2)
 
 
 def _axis(side: int, kernel: int, stride: int, padding: int) -> list[_Seen]:

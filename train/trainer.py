@@ -21,6 +21,7 @@ from .optim import LARS
 from .random_masks import random_masks
 from .schedules import byol_tau, warmup_cosine
 from .small_maps import fast_small_maps
+from .start import start_from
 
 
 class Trainer:
@@ -37,9 +38,11 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         encoder = create_encoder(recipe.encoder.architecture, **recipe.encoder.model_args)
         m = recipe.masker
+        masker = Masker(m.image_size, m.slots, m.base_channels, m.norm, m.blocks) if m.kind == "learned" else None
+        self.start = None if recipe.start is None else start_from(recipe.start, encoder, masker)
         game = Game(
             encoder,
-            Masker(m.image_size, m.slots, m.base_channels, m.norm, m.blocks) if m.kind == "learned" else None,
+            masker,
             recipe.game,
             features=feature_width(encoder),
             classes=classes if recipe.probe else 0,

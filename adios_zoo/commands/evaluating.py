@@ -95,7 +95,9 @@ def add_task(parser: argparse.ArgumentParser, *, train: bool = True, test: bool 
     """The model, the images, and what all evaluations share; :func:`task_of` reads it."""
     add_model(parser, more=" or timm:NAME")
     role = "to learn from" if train else "to evaluate too" if test else "to learn from; default: original/train"
-    parser.add_argument("--train", required=train, metavar="SOURCE", help=f"labelled images {role}: {_LABELLED}")
+    parser.add_argument(
+        "--train", required=train, default="", metavar="SOURCE", help=f"labelled images {role}: {_LABELLED}"
+    )
     if test:
         parser.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged, likewise")
     parser.add_argument("--train-images", type=int, metavar="N", help="only the first so many of them")

@@ -26,7 +26,7 @@ from adios_zoo.model_card import Card
 from adios_zoo.preprocess import Pixels, normalise
 from adios_zoo.sources import Source, open_stream
 
-from .features import Features, check_labels, check_unreadable, is_stored, labelled, source_record
+from .features import check_labels, check_unreadable, is_stored, labelled, source_record
 from .linear import fit_linear
 from .task import Task
 
@@ -57,7 +57,7 @@ class Classifier:
         found = labelled(
             task.encoder, task.training_source, limit=task.train_images, card=task.card, progress=task.progress
         )
-        probe = fit_linear(found.features, found.labels, classes=check_labels(found), seed=seed)
+        probe = fit_linear(found.features, found.labels, classes=check_labels(found.labelled), seed=seed)
         self.trained_on = replace(found, features=found.features[:, :0])
         self.facts = {"classifier": "linear", "weight_decay": probe.weight_decay, "seed": seed}
         self._probe = probe
@@ -104,8 +104,7 @@ def judge(classifier: Classifier, test: str, alterations: Alterations[K]) -> Jud
     bad: list[ImageError] = []
     with tqdm(total=total, disable=not task.progress, unit=" images", dynamic_ncols=True) as bar:
         for images, labels in _chunks(stream.iterate(0, limit), task.card, bad):
-            some = Features(torch.empty(len(labels), 0), labels, tuple(stream.classes), {"source": test})
-            check_labels(classifier.trained_on, some)
+            check_labels(classifier.trained_on.labelled, (test, labels, stream.classes))
             clean += int((classifier.predict(images) == labels).sum())
             for name, altered in alterations(images, number):
                 hits[name] += int((classifier.predict(altered) == labels).sum())

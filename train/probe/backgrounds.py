@@ -46,7 +46,7 @@ def evaluate_backgrounds(task: Task, folder: Path, *, seed: int = 0) -> dict[str
     found = {name: folder / name / "val" for name in VARIATIONS if (folder / name / "val").is_dir()}
     if not found:
         raise DataError(f"{folder} has no variation of the backgrounds challenge, such as original/val/CLASS/.")
-    if task.train is None:
+    if not task.train:
         own = folder / "original" / "train"
         if not own.is_dir():
             raise DataError(f"{folder} has no original/train to fit a classifier to; give training images by --train.")

@@ -32,8 +32,8 @@ def evaluate_cluster(
         DataError: images without labels.
     """
     seeds = check_seeds(seeds)
-    sets = {"test": task.test_set} if task.train is None else dict(zip(("train", "test"), task.sets, strict=True))
-    classes = check_labels(*sets.values())
+    sets = {"test": task.test_set} if not task.train else dict(zip(("train", "test"), task.sets, strict=True))
+    classes = check_labels(*(features.labelled for features in sets.values()))
     if clusters is None:
         # The authors took the highest training label for the number of classes.
         clusters = classes if task.protocol.all_classes else int(next(iter(sets.values())).labels.max())

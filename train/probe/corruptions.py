@@ -80,10 +80,7 @@ def evaluate_corruptions(
     for one in (task, other):
         if one is not None and folders is None:
             _check_package(one.card.input_size)  # before hours of work
-    result = {
-        **_judged(task, wanted, folders, seed=seed, workers=workers),
-        "corrupted": "as the encoder is given them" if made is None else str(made),
-    }
+    result = _judged(task, wanted, folders, seed=seed, workers=workers)
     if other is not None:
         found = _judged(other, wanted, folders, seed=seed, workers=workers)
         result |= {"baseline": found, "error": corruption_errors(result, found)}
@@ -111,8 +108,8 @@ def corruption_errors(model: dict[str, Any], baseline: dict[str, Any]) -> dict[s
     return {
         "ce": ce,
         "relative_ce": relative,
-        "mean_ce": _mean_if_all(ce.values()),
-        "mean_relative_ce": _mean_if_all(relative.values()),
+        "mean_ce": _mean_of_known(ce.values()),
+        "mean_relative_ce": _mean_of_known(relative.values()),
     }
 
 
@@ -139,9 +136,12 @@ def _judged(
 ) -> dict[str, Any]:
     """Settings and accuracies of one model."""
     classifier = Classifier(task, seed=seed)
+    corrupted: object = "as the encoder is given them"
     if folders is not None:
         found = judge(classifier, task.test, nothing)
-        altered = {condition: judge(classifier, str(path), nothing).clean for condition, path in folders.items()}
+        read = {condition: judge(classifier, str(path), nothing) for condition, path in folders.items()}
+        altered = {condition: judged.clean for condition, judged in read.items()}
+        corrupted = [judged.record for judged in read.values()]
     elif workers:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             found = judge(classifier, task.test, partial(_corrupted, wanted, seed, pool.map))
@@ -156,6 +156,7 @@ def _judged(
     return {
         **task.record("robust corruptions", train=classifier.trained_on.record, test=found.record),
         **classifier.facts,
+        "corrupted": corrupted,
         "clean": found.clean,
         "accuracy": accuracy,
         "mean": sum(means) / len(means),
@@ -215,7 +216,7 @@ def _ratio(own: float, other: float) -> float | None:
     return 100 * own / other if other > 0 else None
 
 
-def _mean_if_all(values: Iterable[float | None]) -> float | None:
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
 

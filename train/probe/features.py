@@ -23,6 +23,7 @@ from adios_zoo.journal import Failure
 from adios_zoo.model_card import Card
 from adios_zoo.sources import Source, Span, Stream, open_stream
 
+Labelled = tuple[str, Tensor, Iterable[str]]  # source, labels, names of the classes
 _PREFIX = "parquet:"
 MOST_BAD = 0.01  # share of images that may be unreadable
 
@@ -46,6 +47,11 @@ class Features:
     def __len__(self) -> int:
         """How many there are."""
         return len(self.labels)
+
+    @property
+    def labelled(self) -> Labelled:
+        """What :func:`check_labels` asks for."""
+        return self.record["source"], self.labels, self.classes
 
 
 def features_of(
@@ -208,7 +214,7 @@ def labelled(
         raise ConfigError(f"{source} is no feature file of `adios extract`; images need a model.")
     else:
         found = features_of(model, source, limit=limit, card=card, progress=progress)
-    check_labels(found)
+    check_labels(found.labelled)
     return found
 
 
@@ -240,28 +246,30 @@ def two_sets(
     )
     if sets[0].record.get("extracted") != sets[1].record.get("extracted"):
         raise DataError(f"{train} and {test} were made by different models, or in different precisions.")
-    check_labels(*sets)
+    check_labels(*(part.labelled for part in sets))
     return sets
 
 
-def check_labels(*sets: Features) -> int:
+def check_labels(*sets: Labelled) -> int:
     """The number of classes of sets of images, if all images have labels and the names of the classes agree.
+
+    Args:
+        sets: of each its source, its labels (n,), and the names of its classes, if it has any.
 
     Raises:
         DataError: they do not.
     """
-    for part in sets:
-        if bool((part.labels < 0).any()):
-            raise DataError(f"{part.record['source']} has images without labels, which an evaluation needs.")
-    named = [part for part in sets if part.classes]
-    for part in named[1:]:
-        if part.classes != named[0].classes:
+    for source, labels, _ in sets:
+        if bool((labels < 0).any()):
+            raise DataError(f"{source} has images without labels, which an evaluation needs.")
+    named = [(source, tuple(names)) for source, _, names in sets if tuple(names)]
+    for source, names in named[1:]:
+        if names != named[0][1]:
             raise DataError(
-                f"{named[0].record['source']} and {part.record['source']} name other classes or in another order, so "
-                "their labels do not match."
+                f"{named[0][0]} and {source} name other classes or in another order, so their labels do not match."
             )
-    counted = max(int(part.labels.max()) + 1 for part in sets)
-    return max(counted, len(named[0].classes) if named else 0)
+    counted = max(int(labels.max()) + 1 for _, labels, _ in sets)
+    return max(counted, len(named[0][1]) if named else 0)
 
 
 def _check_limit(limit: int | None) -> None:

@@ -164,7 +164,7 @@ def evaluate_linear(
     """
     seeds = check_seeds(seeds)
     train, test = task.sets
-    classes = check_labels(train, test)
+    classes = check_labels(train.labelled, test.labelled)
     probes = [
         fit_linear(train.features, train.labels, classes=classes, seed=seed, weight_decay=weight_decay, steps=steps)
         for seed in seeds

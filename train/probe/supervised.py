@@ -91,7 +91,7 @@ class TrainingImages:
 
     def __init__(self, task: Task, training: Training, *, workers: int | None = None) -> None:
         source = task.training_source
-        if is_stored(source) or task.stored:
+        if is_stored(source) or is_stored(task.test):
             raise ConfigError("Augmented images cannot be stored features: give sources of images.")
         card, count = task.encoder.card, len(training.sizes)
         self.recipe = _OneView(
@@ -114,7 +114,8 @@ class TrainingImages:
         self.record = source_record(self.stream, self.feed.count, unreadable)
         # Told now, not after the training.
         self.classes = check_labels(
-            labels_of(self.stream, task.train_images), labels_of(open_source(task.test), task.test_images)
+            labels_of(self.stream, task.train_images).labelled,
+            labels_of(open_source(task.test), task.test_images).labelled,
         )
 
     def train(self, classifier: Classifier, *, seed: int, progress: bool) -> float:

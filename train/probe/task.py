@@ -26,7 +26,7 @@ class Task:
 
     Attributes:
         test: labelled images, see :mod:`adios_zoo.sources`, or a feature file of ``adios extract``.
-        train: of the same kind; ``None`` for what needs no training.
+        train: of the same kind; empty for what needs no training.
         model: see :func:`~adios_zoo.train.probe.models.load_encoder`; not asked where features are stored.
         protocol: see :class:`~adios_zoo.train.probe.protocol.Protocol`.
         train_images: only the first so many.
@@ -37,7 +37,7 @@ class Task:
     """
 
     test: str
-    train: str | None = None
+    train: str = ""
     model: str = DEFAULT_MODEL
     protocol: Protocol = field(default_factory=protocol)
     train_images: int | None = None
@@ -59,7 +59,7 @@ class Task:
     @cached_property
     def stored(self) -> bool:
         """Whether features are read instead of computed."""
-        return is_stored(self.test)
+        return is_stored(self.train or self.test)
 
     @property
     def training_source(self) -> str:
@@ -68,7 +68,7 @@ class Task:
         Raises:
             ConfigError: there are none.
         """
-        if self.train is None:
+        if not self.train:
             raise ConfigError("Name the images to learn from: --train SOURCE.")
         return self.train
 

@@ -30,7 +30,7 @@ def challenge(tmp_path: Path) -> Path:
     return folder
 
 
-def task(folder: Path, train: str | None = None) -> Task:
+def task(folder: Path, train: str = "") -> Task:
     return Task(train=train, test="", model=str(folder.parent / "m"))
 
 

@@ -125,7 +125,7 @@ def test_linear_on_the_fly_and_stored(task: Task, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="twice"):
         evaluate_linear(task, seeds=[1, 1])
     with pytest.raises(ConfigError, match="--train"):
-        evaluate_linear(replace(task, train=None))
+        evaluate_linear(replace(task, train=""))
 
 
 def test_linear_on_augmented_images_leaves_the_encoder_alone(task: Task, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_training_that_cannot_go_well_is_told(task: Task) -> None:
 
 
 def test_clusters(task: Task) -> None:
-    found = evaluate_cluster(replace(task, train=None), seeds=[0, 1], starts=2)
+    found = evaluate_cluster(replace(task, train=""), seeds=[0, 1], starts=2)
     assert found["clusters"] == found["classes"] == 3
     assert "train" not in found
     assert set(found["figures"]) == {"accuracy", "FMI", "ARI", "NMI"}
@@ -193,7 +193,7 @@ def test_clusters(task: Task) -> None:
     assert both["clusters"] == 2  # max(label)
     assert {"train ARI", "ARI"} <= set(both["figures"])
     with pytest.raises(ConfigError, match="clusters is 25"):
-        evaluate_cluster(replace(task, train=None), clusters=25)
+        evaluate_cluster(replace(task, train=""), clusters=25)
 
 
 def test_agreement_of_clusters_and_classes() -> None:

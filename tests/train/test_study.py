@@ -1,0 +1,130 @@
+"""The comparison: what it runs, that nothing is done twice, and what its tables say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adios_zoo.train import study as module
+from adios_zoo.train.recipe import read_recipe
+from adios_zoo.train.study import ARMS, VARIANTS, Row, Study, measure_costs, rows
+from adios_zoo.train.study_figures import Judges
+from adios_zoo.train.study_report import commands, draw, tables
+
+from adios_zoo.errors import ConfigError, DataError
+from tests.train.small import write_images
+
+RECIPE = """
+set: shapes
+epochs: 2
+images: 16
+batch_size: 8
+image_size: 32
+encoder: {architecture: test_resnet}
+masker: {image_size: 32, slots: 3, base_channels: 8, every: 2}
+game: {projector_hidden: 16, projector_output: 8, predictor_hidden: 8}
+optimiser: {warmup_epochs: 0}
+observe: {pictures_every: 0, knn_every: 0}
+"""
+COSTS = {"simclr": {"none": 1.0, "patches": 1.0, "adios-one": 1.6, "adios-all": 2.5}}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    source, other = write_images(tmp_path / "a.parquet", 48), write_images(tmp_path / "b.parquet", 24)
+    judges = Judges(source, other, other, source, 24, 24, 24, 24, 24, 12)
+    return Study(tmp_path / "study", str(recipe), judges)
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "measure_costs", lambda *_, **__: COSTS)
+
+
+def test_equal_time_gives_dearer_arms_fewer_epochs(study: Study) -> None:
+    recipe = read_recipe(study.recipe, ["epochs=5"])
+    found = rows(recipe, COSTS, budgets=["images", "time"], methods=["simclr"], arms=list(COSTS["simclr"]), seeds=[0])
+    epochs = {(row.budget, row.arm): row.epochs for row in found}
+    assert [epochs["images", arm] for arm in COSTS["simclr"]] == [5, 5, 5, 5]
+    assert [epochs["time", arm] for arm in COSTS["simclr"]] == [5, 5, 3, 2]
+
+
+def test_every_arm_is_a_recipe_of_its_own() -> None:
+    made = {}
+    for arm in (*ARMS, *VARIANTS):
+        settings = Row("images", "byol", arm, 3, 4).settings()
+        made[arm] = read_recipe("study_cifar10", settings)
+        assert (made[arm].game.method, made[arm].seed, made[arm].epochs) == ("byol", 3, 4)
+    assert len({json.dumps(recipe.to_dict()) for recipe in made.values()}) == len(made)
+    assert [made[arm].masker.kind for arm in ARMS] == ["none", "patches", "blocks", "learned", "learned"]
+
+
+def test_costs_are_measured_for_each_arm_and_the_plain_way(study: Study) -> None:
+    costs = measure_costs(study.recipe, study.judges.train, methods=["simclr"], arms=["adios-all"])
+    assert costs["simclr"].keys() == {"none", "adios-all"}
+    assert min(costs["simclr"].values()) > 0
+
+
+@pytest.mark.usefixtures("cheap")
+def test_a_study_is_not_done_twice_and_its_tables_say_what_was_found(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = ["none", "adios-all"]
+    result = study.run(arms=arms, seeds=[0], show_progress=False)
+    runs = {(run["arm"], run["epochs"]): run for run in result["runs"]}
+    assert runs.keys() == {("random", 0), ("none", 2), ("adios-all", 2), ("adios-all", 1)}
+    for run in runs.values():
+        figures = run["figures"]
+        assert figures["occlusion"]["patches"].keys() == {"0.1", "0.25", "0.5", "0.75"}
+        assert figures["data"]["test"]["images"] == 24
+        assert 0 <= figures["knn"] <= 100
+    assert runs["none", 2]["images_seen"] == 32
+    assert runs["none", 2]["figures"] != runs["random", 0]["figures"]
+    assert json.loads((study.folder / "study.json").read_text()) == result
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("it was done already")
+
+    monkeypatch.setattr(module, "pretrain", forbidden)
+    monkeypatch.setattr(Judges, "figures", forbidden)
+    assert study.run(arms=arms, seeds=[0], show_progress=False) == result
+
+    _assert_tables(result)
+    assert f"masker.kind=none seed=0 epochs=2 --data {study.judges.train} -o simclr-none-2-epochs-0" in commands(result)
+    for name in ("a.svg", "b.svg"):
+        draw(result, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+
+
+def _assert_tables(result: dict[str, Any]) -> None:
+    second = json.loads(json.dumps(result["runs"]))
+    for run in second:
+        run["seed"] = 1
+        run["figures"]["knn"] += 2
+    both = tables(result | {"runs": result["runs"] + second})
+    knn = {run["arm"]: run["figures"]["knn"] for run in result["runs"] if run["epochs"] != 1}
+    images, time = both.split("equal time")
+    assert f"| none | 2 | 32 | 1.00 | {knn['none'] + 1:.2f} ± 1.41 |" in images
+    assert f"| adios-all | 2 | 32 | 2.50 | {knn['adios-all'] + 1:.2f} ± 1.41 |" in images
+    assert f"| random | 2 | 0 |  | {knn['random'] + 1:.2f} ± 1.41 |" in images
+    assert "| adios-all | 2 | 16 | 2.50 |" in time
+
+
+@pytest.mark.usefixtures("cheap")
+def test_mistakes_are_told_before_anything_is_trained(study: Study) -> None:
+    with pytest.raises(ConfigError, match="no arm 'holes'"):
+        study.run(arms=["holes"])
+    with pytest.raises(ConfigError, match="no budget 'money'"):
+        study.run(budgets=["money"])  # type: ignore[list-item]
+    assert not study.folder.exists()
+
+
+def test_images_to_choose_by_must_be_left(study: Study) -> None:
+    judges = Judges(study.judges.train, study.judges.test, study.judges.test, study.judges.test, train_images=48)
+    with pytest.raises(DataError, match="leave none to choose by"):
+        judges.figures("resnet18_tin200", seed=0)

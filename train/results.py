@@ -1,0 +1,164 @@
+"""The page of results, ``docs/results.md``: from the cards of the bundled models and the record of the comparison.
+
+``python -m adios_zoo.train.results`` in a checkout writes it anew.  With ``--output FOLDER --pictures
+"parquet:$TINY_IMAGENET/valid.parquet"`` it also draws masks and nearest neighbours of those images, which are not this
+project's to publish.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from adios_zoo import registry
+from adios_zoo.extract import FeatureExtractor
+from adios_zoo.extract_file import extract_to_file
+from adios_zoo.feature_file import open_features
+from adios_zoo.files import write_text
+from adios_zoo.model import load_model
+from adios_zoo.model_card import Card, figures_table
+from adios_zoo.neighbour_sheet import write_sheet
+from adios_zoo.neighbours import find_neighbours
+
+from .data import load_images
+from .pictures import seen_masks, write_picture
+from .study_report import commands, draw, tables
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+STUDY, PLOT, PAGE = "study.json", "study.svg", "results.md"
+_QUERIES, _NEIGHBOURS = 10, 6
+
+_INTRODUCTION = """\
+# Results
+
+Made by `python -m adios_zoo.train.results` from the models' cards and the records of the comparison in
+[study.json](study.json). How each figure is measured: [evaluation.md](evaluation.md).
+
+## Models
+"""
+
+_STUDY = """\
+## Does adversarial masking help?
+
+One encoder is trained with every way of masking, for the same number of images and, separately, for about the same
+time, and judged by images that no choice was made by. This is a comparison on a small budget, on two CPU cores: it
+says what masking does in the first minutes of training, not what it does in hundreds of epochs.
+
+{setting}
+
+`half hidden`: accuracy of a linear probe, fitted to whole images, where half of the patches of 1/8 of the side are
+hidden. `time an image`: of a training step, over that without masks. `±`: standard deviation over the seeds.
+
+![k-NN accuracy of every run, and accuracy under occlusion](study.svg)
+
+{tables}
+
+Each run by itself, from the folder of the data:
+
+{commands}
+
+All of them, with figures, tables and the picture: see `adios evaluate study` in [evaluation.md](evaluation.md).
+"""
+
+_PICTURES = """\
+## Pictures
+
+![masks of validation images](masks.png)
+
+![nearest neighbours among the validation images](neighbours.png)
+"""
+
+_NO_PICTURES = """\
+## Pictures
+
+The images of Tiny-ImageNet are not ours to publish. `python -m adios_zoo.train.results --output FOLDER --pictures
+"parquet:$TINY_IMAGENET/valid.parquet"` writes this page with the masks of validation images and their nearest
+neighbours.
+"""
+
+
+def results_page(study: Mapping[str, Any] | None, *, pictures: bool = False) -> str:
+    """The page as Markdown, of the bundled models and, if there is one, a comparison."""
+    cards = {card.name: card for card in map(registry.card, registry.list_models()) if card.origin == "bundled"}
+    parts = [_INTRODUCTION, *map(_model, cards.values())]
+    if study is not None:
+        parts.append(_STUDY.format(setting=_setting(study), tables=tables(study).strip(), commands=commands(study)))
+    return "\n".join([*parts, _PICTURES if pictures else _NO_PICTURES])
+
+
+def _model(card: Card) -> str:
+    facts = dict(card.training)
+    took = f"{facts['epochs']} epochs of {facts['images']:,} images in {facts['hours']:g} hours ({facts['machine']})"
+    took += f", seed {facts['seed']}"
+    if start := facts.get("start"):
+        took += f", from the weights of {start['model']} (SHA-256 {start['sha256'][:12]}...)"
+    return f"### {card.name}\n\n{card.summary}\n\n{took}; code: {facts['code']}.\n\n{figures_table(card)}\n"
+
+
+def _setting(study: Mapping[str, Any]) -> str:
+    recipe = study["recipe"]
+    encoder = recipe["encoder"]
+    run = next(run for run in study["runs"] if run["images_seen"])
+    data = run["figures"]["data"]
+    names = {role: f"{record['images']:,} images of `{record['source']}`" for role, record in data.items()}
+    return (
+        f"Recipe [{recipe['set']}](../train/recipes): {encoder['architecture']} {encoder['model_args'] or ''} at "
+        f"{recipe['image_size']} px, {recipe['epochs']} epochs of {recipe['images']:,} images, batches of "
+        f"{recipe['batch_size']}. Fitted to the first {recipe['images']:,} of {names['train']}, of which the rest "
+        f"chose between variants; judged by {names['test']}. Transfer: fitted to {names['transfer_train']}, judged by "
+        f"{names['transfer_test']}. Machine: {run['training']['machine']}."
+    )
+
+
+def draw_pictures(folder: Path, source: str, *, model: str = registry.DEFAULT_MODEL) -> None:
+    """Write ``masks.png`` and ``neighbours.png`` of the first images of a source into a folder."""
+    loaded = load_model(model)
+    assert loaded.masker is not None  # the bundled models have one
+    images, masks = seen_masks(loaded.masker, load_images(source, limit=_QUERIES).images, loaded.card)
+    epochs = loaded.card.training["epochs"]
+    write_picture(folder / "masks.png", images, masks, epoch=epochs, caption=f"{loaded.card.name}, validation images")
+    with TemporaryDirectory() as temporary:
+        features = Path(temporary) / "features.parquet"
+        extract_to_file(source, features, extractor=FeatureExtractor(model, device="cpu"), progress=False)
+        queries = open_features(features).take_ids(list(range(_QUERIES)))
+        answers, _ = find_neighbours(queries, features, k=_NEIGHBOURS)
+    write_sheet(folder / "neighbours.png", answers, title=loaded.card.name, images=[source])
+
+
+def write_page(folder: Path, *, study: Path | None = None, pictures: str | None = None) -> Path:
+    """Write the page, the comparison's picture and, from a source of images, those of masks and neighbours.
+
+    Args:
+        folder: where to; made if absent.
+        study: the comparison's ``study.json``; ``None`` leaves it out.
+        pictures: validation images, see :mod:`adios_zoo.sources`; ``None`` draws none.
+
+    Returns:
+        The page's path.
+    """
+    record = None if study is None else json.loads(study.read_text(encoding="utf-8"))
+    folder.mkdir(parents=True, exist_ok=True)
+    if record is not None:
+        draw(record, folder / PLOT)
+    if pictures is not None:
+        draw_pictures(folder, pictures)
+    write_text(folder / PAGE, results_page(record, pictures=pictures is not None))
+    return folder / PAGE
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run :func:`write_page` with command-line arguments."""
+    parser = argparse.ArgumentParser(description=write_page.__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=DOCS)
+    parser.add_argument("--study", type=Path, default=DOCS / STUDY)
+    parser.add_argument("--pictures", metavar="SOURCE")
+    o = parser.parse_args(arguments)
+    print(write_page(o.output, study=o.study if o.study.exists() else None, pictures=o.pictures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""The comparison: does adversarial masking help, against no masks and random ones, at equal cost?
+
+One small recipe is trained with every way of masking, for the same number of images and for the same time, and each
+encoder is judged alike.  A run is a folder; what is finished is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from adios_zoo.errors import ConfigError
+from adios_zoo.files import write_text
+from adios_zoo.model_card import card_of_folder
+
+from .batches import InMemory, Plan
+from .data import load_images
+from .loop import Run, pretrain
+from .processes import Processes
+from .recipe import Recipe, read_recipe
+from .study_figures import Judges
+from .trainer import Trainer
+
+Budget = Literal["images", "time"]
+BUDGETS: tuple[Budget, ...] = ("images", "time")
+RESULT = "result.json"
+RANDOM = "random"
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "none": ("masker.kind=none",),
+    "patches": ("masker.kind=patches",),
+    "blocks": ("masker.kind=blocks",),
+    "adios-one": ("game.mask_use=one",),
+    "adios-all": ("game.mask_use=all",),
+}
+"""Ways of masking, as settings on top of the recipe; the first is what the others' cost is measured by."""
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "adios-one-mean": (*ARMS["adios-one"], "game.fill=mean"),
+    "adios-one-high-pass": (*ARMS["adios-one"], "game.fill=high_pass"),
+    "adios-one-half-clean": (*ARMS["adios-one"], "game.clean_share=0.5"),
+    "adios-one-late": (*ARMS["adios-one"], "masker.loss_factor={0: 0, 2: 1}"),
+    "adios-one-sparser": (*ARMS["adios-one"], "game.alpha_sparsity=0.25"),
+}
+"""What the literature on masking suggests, each a change of ``adios-one``."""
+
+_ROUNDS = 3  # of the measurement of costs; a round has as many steps as the masker takes for a turn
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of the comparison.
+
+    Attributes:
+        budget: what it has as much of as the others, ``images`` seen or ``time``.
+        method: the loss.
+        arm: of ``ARMS`` or ``VARIANTS``.
+        seed: of the run.
+        epochs: that the budget gives it.
+    """
+
+    budget: Budget
+    method: str
+    arm: str
+    seed: int
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        """Of the run's folder."""
+        return f"{self.method}-{self.arm}-{self.epochs}-epochs-{self.seed}"
+
+    def settings(self) -> list[str]:
+        """On top of the recipe."""
+        return [
+            f"game.method={self.method}",
+            *{**ARMS, **VARIANTS}[self.arm],
+            f"seed={self.seed}",
+            f"epochs={self.epochs}",
+        ]
+
+
+def rows(
+    recipe: Recipe,
+    costs: dict[str, dict[str, float]],
+    *,
+    budgets: Sequence[Budget],
+    methods: Sequence[str],
+    arms: Sequence[str],
+    seeds: Sequence[int],
+) -> Iterator[Row]:
+    """The runs, seed by seed, so that a comparison that is cut short is whole for some seeds."""
+    for seed in seeds:
+        for method in methods:
+            for budget in budgets:
+                for arm in arms:
+                    cost = 1.0 if budget == "images" else costs[method][arm] / costs[method]["none"]
+                    yield Row(budget, method, arm, seed, max(1, round(recipe.epochs / cost)))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison in its folder: ``costs.json``, a folder for each run, ``study.json`` with all records.
+
+    Attributes:
+        folder: of the comparison.
+        recipe: name or file of the recipe that all runs share.
+        judges: what the encoders are judged by; their training images are also what the runs are trained on.
+    """
+
+    folder: Path
+    recipe: str
+    judges: Judges
+
+    def run(
+        self,
+        *,
+        budgets: Sequence[Budget] = BUDGETS,
+        methods: Sequence[str] = ("simclr",),
+        arms: Sequence[str] = tuple(ARMS),
+        seeds: Sequence[int] = (0,),
+        show_progress: bool = True,
+    ) -> dict[str, Any]:
+        """Train and judge what is not done yet; a run that was interrupted goes on.
+
+        Returns:
+            What ``study.json`` holds: ``costs`` in seconds an image, and a record of every run of the folder.
+
+        Raises:
+            ConfigError: unknown arms, budgets or methods.
+            AdiosError: as :func:`adios_zoo.train.loop.pretrain`.
+        """
+        _check(budgets, arms)
+        recipe = read_recipe(self.recipe)
+        costs = self._costs(methods, arms)
+        for row in rows(recipe, costs, budgets=budgets, methods=methods, arms=arms, seeds=seeds):
+            self._row(row, show_progress)
+            self._random(row)
+        text = json.dumps({"recipe": recipe.to_dict(), "costs": costs, "runs": self._records()}, indent=1)
+        write_text(self.folder / "study.json", text + "\n")
+        return cast("dict[str, Any]", json.loads(text))
+
+    def _costs(self, methods: Sequence[str], arms: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Measured once for a folder, so that its runs stay the same."""
+        path = self.folder / "costs.json"
+        known: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        missing = [m for m in methods if not {"none", *arms} <= known.get(m, {}).keys()]
+        if missing:
+            for method, seconds in measure_costs(self.recipe, self.judges.train, methods=missing, arms=arms).items():
+                known[method] = seconds | known.get(method, {})
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(known, indent=1) + "\n")
+        return known
+
+    def _row(self, row: Row, show_progress: bool) -> None:
+        folder, settings = self.folder / row.name, row.settings()
+        if (folder / RESULT).exists():
+            return
+        model = Run(folder).model
+        if not model.exists():
+            pretrain(
+                read_recipe(self.recipe, settings),
+                self.judges.train,
+                folder,
+                resume=True,
+                device="cpu",
+                show_progress=show_progress,
+            )
+        training = card_of_folder(model).training
+        command = ["adios", "pretrain", self.recipe, *settings, "--data", self.judges.train, "-o", row.name]
+        self._judge(
+            folder,
+            model,
+            row.seed,
+            {
+                "method": row.method,
+                "arm": row.arm,
+                "seed": row.seed,
+                "epochs": row.epochs,
+                "images_seen": row.epochs * training["images"],
+                "command": shlex.join(command),
+                "training": training,
+            },
+        )
+
+    def _random(self, row: Row) -> None:
+        """The same encoder at random initialisation."""
+        folder = self.folder / f"{RANDOM}-{row.seed}"
+        if not (folder / RESULT).exists():
+            folder.mkdir(exist_ok=True)
+            facts = {"method": "", "arm": RANDOM, "seed": row.seed, "epochs": 0, "images_seen": 0}
+            self._judge(folder, Run(self.folder / row.name).model, row.seed, facts)
+
+    def _judge(self, folder: Path, model: Path, seed: int, facts: dict[str, Any]) -> None:
+        figures = self.judges.figures(str(model), seed=seed, random=facts["arm"] == RANDOM)
+        write_text(folder / RESULT, json.dumps(facts | {"figures": figures}, indent=1) + "\n")
+
+    def _records(self) -> list[dict[str, Any]]:
+        paths = sorted(self.folder.glob(f"*/{RESULT}"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _check(budgets: Sequence[str], arms: Sequence[str]) -> None:
+    for given, known, what in ((budgets, BUDGETS, "budget"), (arms, (*ARMS, *VARIANTS), "arm")):
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"There is no {what} {name!r}; use some of {', '.join(known)}.")
+
+
+def measure_costs(
+    recipe: str, data: str, *, methods: Sequence[str], arms: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Seconds that an image takes in training, by method and arm: medians of steps taken in turns."""
+    found: dict[str, dict[str, float]] = {}
+    for method in methods:
+        names = list(dict.fromkeys(["none", *arms]))
+        seconds: dict[str, list[float]] = {arm: [] for arm in names}
+        epochs = read_recipe(recipe).epochs
+        recipes = {arm: read_recipe(recipe, Row("images", method, arm, 0, epochs).settings()) for arm in names}
+        first = next(iter(recipes.values()))
+        images = load_images(data, limit=first.batch_size * first.masker.every * (_ROUNDS + 1))
+        plans = {arm: Plan(r, len(images), Processes()) for arm, r in recipes.items()}
+        trainers = {arm: Trainer(plan, classes=0) for arm, plan in plans.items()}
+        batches = {arm: InMemory(images, plan) for arm, plan in plans.items()}
+        for round_ in range(_ROUNDS + 1):
+            for arm in names:
+                every = recipes[arm].masker.every
+                started = time.perf_counter()
+                for step in range(round_ * every, (round_ + 1) * every):
+                    trainers[arm].step(step, batches[arm])
+                if round_:  # the first warms up
+                    seconds[arm].append((time.perf_counter() - started) / every / first.batch_size)
+        found[method] = {arm: statistics.median(values) for arm, values in seconds.items()}
+    return found

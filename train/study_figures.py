@@ -1,0 +1,116 @@
+"""What the encoders of the comparison are judged by, each alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adios_zoo.errors import DataError
+from adios_zoo.knn import knn
+
+from .probe.features import Features, check_labels, features_of
+from .probe.linear import fit_linear
+from .probe.protocol import protocol
+from .probe.robust import OCCLUSIONS, evaluate_occlusion
+from .probe.task import Task
+
+SHARES = (0.1, 0.25, 0.5, 0.75)  # of the image, hidden
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Images that judge, and how many of them.
+
+    Attributes:
+        train: labelled images; the first of them vote and fit, the next ones are for choices between settings.
+        test: labelled images that no choice is made by.
+        transfer_train: labelled images of another set, that vote and fit.
+        transfer_test: labelled images of that set, that are judged.
+        train_images: the first so many of ``train``.
+        validation_images: the next so many.
+        test_images: the first so many of ``test``.
+        transfer_train_images: likewise.
+        transfer_test_images: likewise.
+        occluded_images: the first so many of ``test``, hidden in growing shares.
+    """
+
+    train: str
+    test: str
+    transfer_train: str
+    transfer_test: str
+    train_images: int = 10_000
+    validation_images: int = 5_000
+    test_images: int = 10_000
+    transfer_train_images: int = 10_000
+    transfer_test_images: int = 5_000
+    occluded_images: int = 1_000
+
+    def figures(self, model: str, *, seed: int, random: bool = False) -> dict[str, Any]:
+        """k-NN, linear probe, transfer and occlusion of a model, in percent.
+
+        Args:
+            model: see :func:`adios_zoo.train.probe.models.load_encoder`.
+            seed: of the linear probes and of what is hidden.
+            random: draw the encoder's weights from the seed instead of loading them.
+
+        Raises:
+            DataError: fewer training images than are asked for, or without labels.
+        """
+        task = Task(
+            train=self.train,
+            test=self.test,
+            model=model,
+            train_images=self.train_images,
+            test_images=self.occluded_images,
+            random_seed=seed if random else None,
+        )
+
+        def features(source: str, limit: int) -> Features:
+            return features_of(task.encoder, source, limit=limit, card=task.card)
+
+        known = features(self.train, self.train_images + self.validation_images)
+        if len(known) <= self.train_images:
+            raise DataError(
+                f"{self.train} has {len(known)} images; the first {self.train_images} leave none to choose by."
+            )
+        fitted, choosing = _part(known, slice(self.train_images)), _part(known, slice(self.train_images, None))
+        test = features(self.test, self.test_images)
+        others = (
+            features(self.transfer_train, self.transfer_train_images),
+            features(self.transfer_test, self.transfer_test_images),
+        )
+        occlusion = evaluate_occlusion(task, kinds=OCCLUSIONS, shares=SHARES, seed=seed)
+        return {
+            "knn_validation": _knn(fitted, choosing),
+            "knn": _knn(fitted, test),
+            "linear": _linear(fitted, test, seed),
+            "transfer_knn": _knn(*others),
+            "transfer_linear": _linear(*others, seed),
+            "occlusion": {"clean": occlusion["clean"], **occlusion["accuracy"]},
+            "data": {name: part.record for name, part in zip(("train", "test"), (known, test), strict=True)}
+            | {name: part.record for name, part in zip(("transfer_train", "transfer_test"), others, strict=True)},
+        }
+
+
+def _part(features: Features, rows: slice) -> Features:
+    return replace(features, features=features.features[rows], labels=features.labels[rows])
+
+
+def _knn(train: Features, test: Features) -> float:
+    cell = protocol().cells[0]
+    found = knn(
+        train.features,
+        train.labels,
+        test.features,
+        test.labels,
+        k=cell.k,
+        temperature=cell.temperature or 0.0,
+        distance=cell.distance,
+    )
+    return found.acc1
+
+
+def _linear(train: Features, test: Features, seed: int) -> float:
+    classes = check_labels(*((part.record["source"], part.labels, part.classes) for part in (train, test)))
+    probe = fit_linear(train.features, train.labels, classes=classes, seed=seed)
+    return 100 * float((probe(test.features).argmax(dim=1) == test.labels).float().mean())
