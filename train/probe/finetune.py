@@ -48,18 +48,19 @@ def evaluate_finetune(
     seeds = check_seeds(seeds)
     training = training or task.protocol.finetune
     data = TrainingImages(task, training, workers=workers)
-    runs, first = [], None
+    runs, losses, first = [], [], None
     for seed in seeds:
         with seeded(seed, "finetune"):
             encoder = copy.deepcopy(task.encoder.encoder)
             classifier = Classifier(encoder, data.classes, task.card, frozen=False).to(data.device)
-            data.train(classifier, seed=seed, progress=task.progress)
+            losses.append(data.train(classifier, seed=seed, progress=task.progress))
         test = features_of(classifier, task.test, limit=task.test_images, progress=task.progress)
         runs.append(accuracies(test.features, test.labels))
         first = first or classifier
     record = task.record("finetune", train=data.record, test=test.record) | {
         "classes": data.classes,
         "training": asdict(training),
+        "last_losses": losses,
         "seeds": seeds,
         "figures": over_seeds(runs),
     }

@@ -199,11 +199,11 @@ def evaluate_linear_augmented(
     seeds = check_seeds(seeds)
     data = TrainingImages(task, training, workers=workers)
     test = task.test_set
-    runs = []
+    runs, losses = [], []
     for seed in seeds:
         with seeded(seed, "head"):
             classifier = Classifier(task.encoder.encoder, data.classes, task.card, frozen=True).to(data.device)
-        data.train(classifier, seed=seed, progress=task.progress)
+        losses.append(data.train(classifier, seed=seed, progress=task.progress))
         with torch.inference_mode():
             logits = classifier.head(test.features.to(data.device)).cpu()
         runs.append(accuracies(logits, test.labels))
@@ -211,6 +211,7 @@ def evaluate_linear_augmented(
         "classes": data.classes,
         "augmented": True,
         "training": asdict(training),
+        "last_losses": losses,
         "seeds": seeds,
         "figures": over_seeds(runs),
     }

@@ -20,7 +20,9 @@ from adios_zoo.train.probe.models import load_encoder
 from adios_zoo.train.probe.protocol import Training, protocol
 from adios_zoo.train.probe.table import table
 from adios_zoo.train.probe.task import Task, over_seeds
+from huggingface_hub import constants
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from adios_zoo import load_model
 from adios_zoo.errors import AdiosError, ConfigError, DownloadError
@@ -97,10 +99,13 @@ def test_a_model_of_timms_with_its_own_preprocessing(task: Task, monkeypatch: py
 def test_weights_of_timms_come_from_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(5)
     whole = timm.create_model("test_resnet")
-    from safetensors.torch import save_file
-
-    save_file(whole.state_dict(), tmp_path / "model.safetensors")
-    monkeypatch.setattr("adios_zoo.train.probe.models.hub_file", lambda repo, name: tmp_path / name)
+    commit, repo = 40 * "a", tmp_path / "models--timm--test_resnet.r160_in1k"
+    (repo / "snapshots" / commit).mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    save_file(whole.state_dict(), repo / "snapshots" / commit / "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("ADIOS_OFFLINE", "1")
     x = torch.randn(2, 3, 160, 160)
     with torch.inference_mode():
         expected = whole.eval().forward_head(whole.forward_features(x), pre_logits=True)
@@ -150,6 +155,7 @@ def test_finetuning_changes_a_copy_and_saves_on_request(task: Task, tmp_path: Pa
     assert all(torch.equal(value, before[name]) for name, value in task.encoder.state_dict().items())
     assert found["figures"]["acc1"]["mean"] > 50
     assert found["training"]["sizes"] == (16, 32)
+    assert 0 < found["last_losses"][0] < math.log(3)
     tuned = load_model(tmp_path / "tuned")
     assert tuned.masker is None
     with safe_open(tmp_path / "tuned" / "classifier.safetensors", "pt") as file:

@@ -11,7 +11,8 @@ from adios_zoo.train.probe.features import Features, features_of, is_stored, sto
 from adios_zoo.train.probe.protocol import protocol
 
 from adios_zoo.cli import main
-from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.errors import BackendError, ConfigError, DataError
+from adios_zoo.extract import FeatureExtractor
 from adios_zoo.preprocess import make_transform
 from adios_zoo.sources import open_source
 from tests.models import saved_model, small_model
@@ -38,6 +39,8 @@ def test_features_are_those_of_the_transform(tmp_path: Path, crop_pct: float | N
     assert found.labels.tolist() == [0, 1, 2, 0, 1]
     assert found.classes == tuple(CLASSES)
     assert found.record["images"] == 5
+    with pytest.raises(BackendError, match="another card is for torch"):
+        FeatureExtractor("m", backend="onnx", card=card)
     assert found.record["fingerprint"] != features_of(model, source).record["fingerprint"]
 
 
