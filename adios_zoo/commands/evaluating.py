@@ -70,6 +70,25 @@ def add(commands: Commands) -> None:
     sub.add_argument("--grid", type=int, metavar="N", help="cells of the baseline; default: as many as slots")
     _add_protocol(sub)
 
+    _add_robust(commands)
+
+    sub = commands.add("evaluate study", _study, "train with every way of masking at equal cost, and compare")
+    sub.add_argument("--recipe", default="study_cifar10", help="what all runs share; default: study_cifar10")
+    sub.add_argument(
+        "--train", required=True, metavar="SOURCE", help=f"labelled images to train on and to fit: {SOURCE}"
+    )
+    sub.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged")
+    sub.add_argument("--transfer-train", required=True, metavar="SOURCE", help="labelled images of another set, to fit")
+    sub.add_argument("--transfer-test", required=True, metavar="SOURCE", help="those of it that are judged")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the comparison; what it has is kept")
+    sub.add_argument("--methods", nargs="+", default=["simclr"], choices=["simclr", "byol", "simsiam"])
+    sub.add_argument("--arms", nargs="+", help="ways of masking; default: none patches blocks adios-one adios-all")
+    sub.add_argument("--budgets", nargs="+", default=["images", "time"], choices=["images", "time"])
+    sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
+    add_quiet(sub)
+
+
+def _add_robust(commands: Commands) -> None:
     sub = commands.add("evaluate robust occlusion", _occlusion, "accuracy as a growing share of the image is hidden")
     add_task(sub)
     sub.add_argument("--kinds", nargs="+", default=[], help="patches, block, slots; default: all that the model has")
@@ -268,3 +287,21 @@ def _backgrounds(options: argparse.Namespace) -> int:
     from adios_zoo.train.probe.backgrounds import backgrounds_table, evaluate_backgrounds
 
     return show(options, evaluate_backgrounds(task_of(options), options.folder, seed=options.seed), backgrounds_table)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from adios_zoo.train.study import ARMS, Study
+    from adios_zoo.train.study_figures import Judges
+    from adios_zoo.train.study_report import draw, tables
+
+    judges = Judges(options.train, options.test, options.transfer_train, options.transfer_test)
+    result = Study(options.output, options.recipe, judges).run(
+        budgets=options.budgets,
+        methods=options.methods,
+        arms=options.arms or list(ARMS),
+        seeds=options.seeds,
+        show_progress=not options.quiet,
+    )
+    print(tables(result), end="")
+    draw(result, options.output / "study.svg")
+    return 0
