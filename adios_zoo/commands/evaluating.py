@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,20 @@ def add(commands: Commands) -> None:
     sub.add_argument("--clusters", type=int, help="default: as many as classes; with --protocol paper one fewer")
     sub.add_argument("--starts", type=int, default=10, help="of k-means in each run; default: 10")
 
+    sub = commands.add("evaluate segment", _segment, "masks against label maps or boxes, beside baselines")
+    add_model(sub)
+    sub.add_argument("--test", required=True, metavar="SOURCE", help=f"images: {SOURCE}")
+    sub.add_argument("--masks", type=Path, metavar="FOLDER", help="label maps: PNG files under the images' names")
+    sub.add_argument("--boxes", type=Path, metavar="FILE", help="boxes: JSON in the form of COCO's annotations")
+    sub.add_argument(
+        "--void", type=_void, default="auto", help="label that is not judged: a number, none or auto (default): 255"
+    )
+    sub.add_argument("--predicted", type=Path, metavar="FOLDER", help="judge NAME.npy, (N, H, W), instead of a model")
+    sub.add_argument("--grid", type=int, metavar="N", help="cells of the baseline; default: as many as slots")
+    _add_protocol(sub)
+
+    _add_robust(commands)
+
     sub = commands.add("evaluate study", _study, "train with every way of masking at equal cost, and compare")
     sub.add_argument("--recipe", default="study_cifar10", help="what all runs share; default: study_cifar10")
     sub.add_argument(
@@ -73,15 +88,43 @@ def add(commands: Commands) -> None:
     add_quiet(sub)
 
 
-def add_task(parser: argparse.ArgumentParser, *, train: bool = True) -> None:
+def _add_robust(commands: Commands) -> None:
+    sub = commands.add("evaluate robust occlusion", _occlusion, "accuracy as a growing share of the image is hidden")
+    add_task(sub)
+    sub.add_argument("--kinds", nargs="+", default=[], help="patches, block, slots; default: all that the model has")
+    sub.add_argument("--shares", nargs="+", type=float, help="of the area; default: 0.1 0.25 0.5 0.75 0.9")
+    sub.add_argument("--patch", type=int, help="side of a patch in pixels; default: an eighth of the image's")
+
+    sub = commands.add("evaluate robust corruptions", _corruptions, "accuracy under noise, blur, weather and the like")
+    add_task(sub)
+    sub.add_argument("--baseline", metavar="MODEL", help="another model, for relative errors")
+    sub.add_argument(
+        "--corruptions", nargs="+", help="names, or groups: noise blur weather digital (default), validation"
+    )
+    sub.add_argument("--severities", nargs="+", type=int, help="default: 1 2 3 4 5")
+    sub.add_argument("--made", type=Path, metavar="FOLDER", help="read corrupted images, in the layout of ImageNet-C")
+    sub.add_argument("--workers", type=int, help="processes that corrupt images; default: one a core")
+
+    sub = commands.add("evaluate robust backgrounds", _backgrounds, "the backgrounds challenge of ImageNet-9")
+    sub.add_argument("folder", type=Path, help="of the challenge: mixed_same/val/CLASS, mixed_rand/val/CLASS ...")
+    add_task(sub, train=False, test=False)
+
+
+def add_task(parser: argparse.ArgumentParser, *, train: bool = True, test: bool = True) -> None:
     """The model, the images, and what all evaluations share; :func:`task_of` reads it."""
     add_model(parser, more=" or timm:NAME")
-    role = "to learn from" if train else "to evaluate too"
+    role = "to learn from" if train else "to evaluate too" if test else "to learn from; default: original/train"
     parser.add_argument(
         "--train", required=train, default="", metavar="SOURCE", help=f"labelled images {role}: {_LABELLED}"
     )
-    parser.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged, likewise")
+    if test:
+        parser.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged, likewise")
     parser.add_argument("--train-images", type=int, metavar="N", help="only the first so many of them")
+    parser.add_argument("--random", action="store_true", help="the model at random initialisation, for comparison")
+    _add_protocol(parser)
+
+
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-images", type=int, metavar="N", help="only the first so many of them")
     parser.add_argument(
         "--protocol",
@@ -90,8 +133,7 @@ def add_task(parser: argparse.ArgumentParser, *, train: bool = True) -> None:
         help="standard (default), or paper: as the authors evaluate; docs/evaluation.md has both",
     )
     parser.add_argument("--crop-pct", type=float, help="input size over resized size, in place of the protocol's")
-    parser.add_argument("--random", action="store_true", help="the model at random initialisation, for comparison")
-    parser.add_argument("--seed", type=int, default=0, help="of the random initialisation; default: 0")
+    parser.add_argument("--seed", type=int, default=0, help="of a random initialisation and of altered images")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
     add_json(parser, "the figures and all settings")
     add_quiet(parser)
@@ -108,7 +150,7 @@ def task_of(options: argparse.Namespace) -> Task:
     from adios_zoo.train.probe.task import Task
 
     return Task(
-        test=options.test,
+        test=getattr(options, "test", ""),
         train=options.train,
         model=options.model,
         protocol=protocol(options.protocol, crop_pct=options.crop_pct),
@@ -120,13 +162,19 @@ def task_of(options: argparse.Namespace) -> Task:
     )
 
 
-def show(options: argparse.Namespace, result: dict[str, Any]) -> int:
+def show(
+    options: argparse.Namespace, result: dict[str, Any], as_text: Callable[[dict[str, Any]], str] | None = None
+) -> int:
     """Print the table of a result, and write its record if ``--json`` asks for it."""
     from adios_zoo.train.probe.table import table
 
-    print(table(result))
+    print((as_text or table)(result))
     write_json(options.json, result)
     return 0
+
+
+def _void(text: str) -> int | str | None:
+    return None if text == "none" else text if text == "auto" else int(text)
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -186,6 +234,59 @@ def _cluster(options: argparse.Namespace) -> int:
     seeds = {"seeds": options.seeds} if options.seeds else {}
     found = evaluate_cluster(task_of(options), clusters=options.clusters, starts=options.starts, **seeds)
     return show(options, found)
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from adios_zoo.train.probe.segment import evaluate_segment, segment_table
+
+    result = evaluate_segment(
+        options.model,
+        options.test,
+        masks=options.masks,
+        boxes=options.boxes,
+        void=options.void,
+        predicted=options.predicted,
+        protocol=options.protocol,
+        crop_pct=options.crop_pct,
+        grid_cells=options.grid,
+        test_images=options.test_images,
+        seed=options.seed,
+        device=options.device,
+        progress=not options.quiet,
+    )
+    return show(options, result, segment_table)
+
+
+def _occlusion(options: argparse.Namespace) -> int:
+    from adios_zoo.train.probe.robust import SHARES, evaluate_occlusion, occlusion_table
+
+    shares = options.shares or SHARES
+    found = evaluate_occlusion(
+        task_of(options), kinds=options.kinds, shares=shares, patch=options.patch, seed=options.seed
+    )
+    return show(options, found, occlusion_table)
+
+
+def _corruptions(options: argparse.Namespace) -> int:
+    from adios_zoo.cores import usable_cpus
+    from adios_zoo.train.probe.corruptions import COMMON, SEVERITIES, corruptions_table, evaluate_corruptions
+
+    result = evaluate_corruptions(
+        task_of(options),
+        baseline=options.baseline,
+        corruptions=options.corruptions or COMMON,
+        severities=options.severities or SEVERITIES,
+        made=options.made,
+        seed=options.seed,
+        workers=usable_cpus() if options.workers is None else options.workers,
+    )
+    return show(options, result, corruptions_table)
+
+
+def _backgrounds(options: argparse.Namespace) -> int:
+    from adios_zoo.train.probe.backgrounds import backgrounds_table, evaluate_backgrounds
+
+    return show(options, evaluate_backgrounds(task_of(options), options.folder, seed=options.seed), backgrounds_table)
 
 
 def _study(options: argparse.Namespace) -> int:

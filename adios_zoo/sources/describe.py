@@ -41,7 +41,7 @@ def describe(spec: str, *, download: bool = False) -> Iterator[str]:
         except ImageError as error:
             yield f"  {ref.id}  {label}  cannot be read: {error.reason}"
         else:
-            known = [name for name, there in (("a mask", ref.mask), ("boxes", ref.boxes)) if there]
-            yield f"  {ref.id}  {label}  {width} x {height}{', with ' if known else ''}{' and '.join(known)}"
+            there = [name for name, read in (("a mask", ref.mask), ("boxes", ref.boxes)) if read]
+            yield f"  {ref.id}  {label}  {width} x {height}{', with ' if there else ''}{' and '.join(there)}"
     if empty:
         raise DataError(f"{spec}: no images.")

@@ -5,11 +5,10 @@ Images are altered as the encoder is given them: resized and cropped, before nor
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -21,15 +20,14 @@ from tqdm import tqdm
 
 from adios_zoo.cores import usable_cpus
 from adios_zoo.decoding import read_pixels
-from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.errors import ConfigError
 from adios_zoo.images import ImageError, ImageRef
 from adios_zoo.model_card import Card
 from adios_zoo.preprocess import Pixels, normalise
-from adios_zoo.sources import Source, Span, open_stream
+from adios_zoo.sources import Source, open_stream
 
-from .features import MOST_BAD, check_labels, features_of
+from .features import check_labels, check_unreadable, is_stored, labelled, source_record
 from .linear import fit_linear
-from .protocol import preprocessing_record
 from .task import Task
 
 K = TypeVar("K")
@@ -44,30 +42,25 @@ class Classifier:
 
     Attributes:
         task: the model and the images.
-        record: what the record of an evaluation begins with.
+        trained_on: the features without their numbers: labels, classes and record.
+        facts: what a record has to say of the classifier.
 
     Raises:
-        ConfigError: the task's training images are stored features.
+        ConfigError: the task's training images are stored features, or there are none.
         DataError: images without labels, or which cannot be read.
     """
 
     def __init__(self, task: Task, *, seed: int) -> None:
-        if task.stored:
-            raise ConfigError(f"{task.train} holds features; to judge altered images it takes the images themselves.")
+        if is_stored(task.training_source):
+            raise ConfigError(f"{task.train} holds features; what judges altered images is trained on images.")
         self.task = task
-        found = features_of(task.encoder, task.train, limit=task.train_images, card=task.card, progress=task.progress)
-        classes = check_labels((task.train, found.labels, found.classes))
-        self.names = found.classes
-        self._probe = fit_linear(found.features, found.labels, classes=classes, seed=seed)
-        self.record: dict[str, Any] = {
-            "protocol": task.protocol.name,
-            "model": task.encoder.card.name,
-            "preprocessing": preprocessing_record(task.card),
-            "random_seed": task.random_seed,
-            "weight_decay": self._probe.weight_decay,
-            "seed": seed,
-            "train": found.record,
-        }
+        found = labelled(
+            task.encoder, task.training_source, limit=task.train_images, card=task.card, progress=task.progress
+        )
+        probe = fit_linear(found.features, found.labels, classes=check_labels(found.labelled), seed=seed)
+        self.trained_on = replace(found, features=found.features[:, :0])
+        self.facts = {"classifier": "linear", "weight_decay": probe.weight_decay, "seed": seed}
+        self._probe = probe
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
@@ -111,19 +104,14 @@ def judge(classifier: Classifier, test: str, alterations: Alterations[K]) -> Jud
     bad: list[ImageError] = []
     with tqdm(total=total, disable=not task.progress, unit=" images", dynamic_ncols=True) as bar:
         for images, labels in _chunks(stream.iterate(0, limit), task.card, bad):
-            check_labels((task.train, torch.zeros(1), classifier.names), (test, labels, stream.classes))
+            check_labels(classifier.trained_on.labelled, (test, labels, stream.classes))
             clean += int((classifier.predict(images) == labels).sum())
             for name, altered in alterations(images, number):
                 hits[name] += int((classifier.predict(altered) == labels).sum())
             number += len(images)
             bar.update(len(images))
-    if not number or len(bad) > MOST_BAD * (number + len(bad)):
-        first = f"; the first: {bad[0]}" if bad else ""
-        raise DataError(f"{len(bad)} of {number + len(bad)} images of {test} cannot be read, too many{first}.")
-    for error in bad:
-        print(f"adios: {error}", file=sys.stderr)
-    part = Span(stream, 0, number + len(bad)) if limit and isinstance(stream, Source) else stream
-    record = {"source": test, "images": number, "unreadable": len(bad), "fingerprint": part.fingerprint()}
+    check_unreadable(test, number, bad)
+    record = source_record(stream, number, len(bad))
     return Judged(100 * clean / number, {name: 100 * count / number for name, count in hits.items()}, record)
 
 

@@ -5,6 +5,7 @@ Its folder holds one folder a variation, with the test images in ``val/CLASS/``;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from adios_zoo.errors import DataError
 
 from .altered import Classifier, judge, nothing
+from .table import columns, number, title
 from .task import Task
 
 VARIATIONS = {
@@ -30,8 +32,7 @@ def evaluate_backgrounds(task: Task, folder: Path, *, seed: int = 0) -> dict[str
     """Accuracy of a linear classifier, fitted to unchanged images, on each variation that is there.
 
     Args:
-        task: the model and the training images; an empty ``train`` stands for ``original/train`` of the folder, and
-            ``test`` is not used.
+        task: the model and the training images, if they are not ``original/train`` of the folder; ``test`` is not used.
         folder: of the challenge.
         seed: of the classifier.
 
@@ -54,10 +55,18 @@ def evaluate_backgrounds(task: Task, folder: Path, *, seed: int = 0) -> dict[str
     judged = {name: judge(classifier, str(path), nothing) for name, path in found.items()}
     accuracy = {name: result.clean for name, result in judged.items()}
     both = accuracy.get("mixed_same"), accuracy.get("mixed_rand")
+    records = {name: result.record for name, result in judged.items()}
     return {
-        "evaluation": "robust backgrounds",
-        **classifier.record,
-        "test": {name: result.record for name, result in judged.items()},
+        **task.record("robust backgrounds", train=classifier.trained_on.record, test=records),
+        **classifier.facts,
         "accuracy": accuracy,
         "bg_gap": None if None in both else accuracy["mixed_same"] - accuracy["mixed_rand"],
     }
+
+
+def backgrounds_table(result: Mapping[str, Any]) -> str:
+    """What :func:`evaluate_backgrounds` found, as text."""
+    rows = [[name, number(value), VARIATIONS[name]] for name, value in result["accuracy"].items()]
+    text = f"{title(result)}\n\n{columns(['variation', 'top-1, %', ''], rows)}"
+    gap = result["bg_gap"]
+    return text if gap is None else f"{text}\n\nBG-gap {gap:.2f} points: mixed_same less mixed_rand"

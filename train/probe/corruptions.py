@@ -5,7 +5,7 @@ The package imagecorruptions-imaug makes them; a set that was made before, in Im
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from adios_zoo.preprocess import Pixels
 
 from ..chance import seed_for
 from .altered import Classifier, judge, nothing
+from .table import columns, number, title
 from .task import Task
 
 GROUPS = {
@@ -79,11 +80,7 @@ def evaluate_corruptions(
     for one in (task, other):
         if one is not None and folders is None:
             _check_package(one.card.input_size)  # before hours of work
-    result = {
-        "evaluation": "robust corruptions",
-        **_judged(task, wanted, folders, seed=seed, workers=workers),
-        "corrupted": "as the encoder is given them" if made is None else str(made),
-    }
+    result = _judged(task, wanted, folders, seed=seed, workers=workers)
     if other is not None:
         found = _judged(other, wanted, folders, seed=seed, workers=workers)
         result |= {"baseline": found, "error": corruption_errors(result, found)}
@@ -111,8 +108,8 @@ def corruption_errors(model: dict[str, Any], baseline: dict[str, Any]) -> dict[s
     return {
         "ce": ce,
         "relative_ce": relative,
-        "mean_ce": _mean_if_all(ce.values()),
-        "mean_relative_ce": _mean_if_all(relative.values()),
+        "mean_ce": _mean_of_known(ce.values()),
+        "mean_relative_ce": _mean_of_known(relative.values()),
     }
 
 
@@ -139,9 +136,12 @@ def _judged(
 ) -> dict[str, Any]:
     """Settings and accuracies of one model."""
     classifier = Classifier(task, seed=seed)
+    corrupted: object = "as the encoder is given them"
     if folders is not None:
         found = judge(classifier, task.test, nothing)
-        altered = {condition: judge(classifier, str(path), nothing).clean for condition, path in folders.items()}
+        read = {condition: judge(classifier, str(path), nothing) for condition, path in folders.items()}
+        altered = {condition: judged.clean for condition, judged in read.items()}
+        corrupted = [judged.record for judged in read.values()]
     elif workers:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             found = judge(classifier, task.test, partial(_corrupted, wanted, seed, pool.map))
@@ -154,8 +154,9 @@ def _judged(
         accuracy.setdefault(name, {})[str(severity)] = value
     means = [sum(row.values()) / len(row) for row in accuracy.values()]
     return {
-        **classifier.record,
-        "test": found.record,
+        **task.record("robust corruptions", train=classifier.trained_on.record, test=found.record),
+        **classifier.facts,
+        "corrupted": corrupted,
         "clean": found.clean,
         "accuracy": accuracy,
         "mean": sum(means) / len(means),
@@ -215,6 +216,27 @@ def _ratio(own: float, other: float) -> float | None:
     return 100 * own / other if other > 0 else None
 
 
-def _mean_if_all(values: Iterable[float | None]) -> float | None:
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
+
+
+def corruptions_table(result: Mapping[str, Any]) -> str:
+    """What :func:`evaluate_corruptions` found, as text."""
+    severities = sorted({severity for row in result["accuracy"].values() for severity in row})
+    headings, rows = (
+        ["corruption", *severities],
+        [[name, *(number(row.get(severity)) for severity in severities)] for name, row in result["accuracy"].items()],
+    )
+    lines = [
+        f"{title(result)}\n\nTop-1 accuracy in % by severity:\n",
+        f"\n{result['clean']:.2f} on clean images, {result['mean']:.2f} on corrupted ones, the mean of all corruptions",
+    ]
+    if "error" in result:
+        errors = result["error"]
+        headings += ["CE", "relative CE"]
+        rows = [[*row, number(errors["ce"][row[0]]), number(errors["relative_ce"][row[0]])] for row in rows]
+        both = f"mCE {number(errors['mean_ce'])}, relative mCE {number(errors['mean_relative_ce'])}"
+        lines.append(f"{both}, against {result['baseline']['model']}")
+    lines.insert(1, columns(headings, rows))
+    return "\n".join(lines)

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from adios_zoo.decoding import read_pixels
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.extract import FeatureExtractor, all_failed
 from adios_zoo.feature_file import ParquetFeatureFile, open_features
-from adios_zoo.images import ImageRef
+from adios_zoo.images import ImageError, ImageRef
+from adios_zoo.journal import Failure
 from adios_zoo.model_card import Card
-from adios_zoo.preprocess import Pixels
 from adios_zoo.sources import Source, Span, Stream, open_stream
 
-Alter = Callable[[Pixels, int], Pixels]
 Labelled = tuple[str, Tensor, Iterable[str]]  # source, labels, names of the classes
 _PREFIX = "parquet:"
 MOST_BAD = 0.01  # share of images that may be unreadable
@@ -63,7 +60,6 @@ def features_of(
     *,
     limit: int | None = None,
     card: Card | None = None,
-    alter: Alter | None = None,
     progress: bool = False,
 ) -> Features:
     """Features of a source of images by a model, on the model's device.
@@ -73,8 +69,6 @@ def features_of(
         source: see :mod:`adios_zoo.sources`.
         limit: only the first so many images.
         card: how images are prepared; by default the model's own card says it.
-        alter: is given each image as the encoder sees it, before normalisation, (S, S, 3) uint8, and its number from
-            0, and gives another one of that shape in its place.
         progress: draw a progress bar.
 
     Raises:
@@ -84,17 +78,16 @@ def features_of(
     _check_limit(limit)
     stream = open_stream(source)
     total = min(len(stream), limit or len(stream)) if isinstance(stream, Source) else None
-    card = card or cast("Card", model.card)
     labels: dict[str, int] = {}
 
     def refs() -> Iterator[ImageRef]:
-        for number, ref in enumerate(stream.iterate(0, limit)):
+        for ref in stream.iterate(0, limit):
             labels[ref.id] = ref.label
-            yield ref if alter is None else _altered(ref, card, alter, number)
+            yield ref
 
-    # What was altered has been cropped already.
-    shown = card if alter is None else card.replace(crop_pct=1.0, crop_mode="squash")
-    extractor = FeatureExtractor(model, card=shown, device=str(next(model.parameters()).device))
+    extractor = FeatureExtractor(
+        model, card=card or cast("Card", model.card), device=str(next(model.parameters()).device)
+    )
     ids: list[str] = []
     rows = []
     with tqdm(total=total, disable=not progress, unit=" images", dynamic_ncols=True) as bar:
@@ -105,15 +98,23 @@ def features_of(
     failures = extractor.failures
     if not rows:
         raise all_failed(failures)
-    if len(failures) > MOST_BAD * (len(ids) + len(failures)):
-        raise DataError(
-            f"{len(failures)} of {len(ids) + len(failures)} images of {source} cannot be read, too many for a figure; "
-            f"the first: {failures[0].id}: {failures[0].reason}."
-        )
-    for failure in failures:
-        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
+    check_unreadable(source, len(ids), failures)
     record = source_record(stream, len(ids), len(failures))
     return Features(torch.cat(rows), torch.tensor([labels[id] for id in ids]), tuple(stream.classes), record)
+
+
+def check_unreadable(source: str, read: int, failures: Sequence[Failure | ImageError]) -> None:
+    """Name the images that could not be read on stderr.
+
+    Raises:
+        DataError: they are more than a hundredth of all, or all.
+    """
+    if not read or len(failures) > MOST_BAD * (read + len(failures)):
+        first = f"; the first: {failures[0].id}: {failures[0].reason}" if failures else ""
+        total = read + len(failures)
+        raise DataError(f"{len(failures)} of {total} images of {source} cannot be read, too many for a figure{first}.")
+    for failure in failures:
+        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
 
 
 def source_record(stream: Stream, images: int, unreadable: int) -> dict[str, Any]:
@@ -128,13 +129,6 @@ def labels_of(source: Source, limit: int | None = None) -> Features:
     count = len(source) if limit is None else min(limit, len(source))
     labels = torch.tensor([source[i].label for i in range(count)])
     return Features(torch.empty(count, 0), labels, tuple(source.classes), source_record(source, count, 0))
-
-
-def _altered(ref: ImageRef, card: Card, alter: Alter, number: int) -> ImageRef:
-    def read() -> Image.Image:
-        return Image.fromarray(alter(read_pixels(ref, card), number))
-
-    return replace(ref, read=read, encoded=None)
 
 
 def is_stored(source: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -14,6 +14,7 @@ from adios_zoo.errors import ConfigError
 from ..chance import Draws, generator_for, seed_for
 from ..random_masks import random_masks
 from .altered import Classifier, judge
+from .table import columns, number, title
 from .task import Task
 
 Occlusion = Literal["patches", "block"]
@@ -138,9 +139,8 @@ def evaluate_occlusion(
     found = judge(classifier, task.test, hiding)
     accuracy = {kind: {f"{share:g}": found.altered[kind, share] for share in shares} for kind in kinds}
     result = {
-        "evaluation": "robust occlusion",
-        **classifier.record,
-        "test": found.record,
+        **task.record("robust occlusion", train=classifier.trained_on.record, test=found.record),
+        **classifier.facts,
         "patch": patch or default_patch(task.card.input_size),
         "clean": found.clean,
         "accuracy": accuracy,
@@ -197,3 +197,23 @@ class _Hiding:
     def _cut_out(self, images: Tensor, mask: Tensor) -> Tensor:
         mean = 255 * torch.tensor(self._mean).view(3, 1, 1)
         return (images * (1 - mask) + mean * mask).round().to(torch.uint8)
+
+
+def occlusion_table(result: Mapping[str, Any]) -> str:
+    """What :func:`evaluate_occlusion` found, as text."""
+    rows = [
+        [share, *(f"{row[share]:.2f}{_lost(result['drop'][kind][share])}" for kind, row in result["accuracy"].items())]
+        for share in next(iter(result["accuracy"].values()))
+    ]
+    text = (
+        f"{title(result)}\n\nTop-1 accuracy in %: {result['clean']:.2f} on whole images; with a share hidden, "
+        f"and the change:\n\n{columns(['share', *result['accuracy']], rows)}"
+    )
+    if "slots" not in result:
+        return text
+    slots = [[str(i), number(slot["area"]), number(slot["accuracy"])] for i, slot in enumerate(result["slots"], 1)]
+    return f"{text}\n\nWithout what one slot of the masker hides:\n\n{columns(['slot', 'area, %', 'top-1, %'], slots)}"
+
+
+def _lost(drop: float | None) -> str:
+    return "" if drop is None else f" ({-drop:+.0f} %)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from adios_zoo.sources import Source, open_stream
 from .best_slot import FOUND, best_boxes, best_masks
 from .ground_truth import Truth, Void, truths
 from .models import load_encoder
-from .overlap import Floats, Overlap, covering, overlap
+from .overlap import BACKGROUND, Floats, Overlap, covering, overlap
 from .protocol import protocol as protocol_of
 from .slots import Slots, Slotter, centred_box, file_slots, grid, masker_slots, one_slot
+from .table import columns, number, title
 
 _GRID = 4
 _PAPER_BATCH = 128  # images of a batch in the authors' validation
@@ -163,7 +164,9 @@ class _Judge:
         found: dict[str, float | None] = {}
         if overlaps:
             found["ari"] = _percent(image.ari for image in overlaps)
-            found["ari_foreground"] = _percent(image.ari_foreground for image in overlaps)
+            # With one object all of the foreground is one label, which says nothing of how it is divided.
+            several = [image for image in overlaps if batch or (image.labels != BACKGROUND).sum() > 1]
+            found["ari_foreground"] = _percent(image.ari_foreground for image in several)
             for suffix, foreground in (("", False), ("_foreground", True)):
                 scores = list(_covering(overlaps, batch, foreground=foreground))
                 found |= {f"{name}{suffix}": _percent(score[name] for score in scores) for name in _COVERING}
@@ -196,3 +199,14 @@ def _percent(scores: Iterable[float]) -> float | None:
     values = np.array(list(scores), np.float64)
     values = values[~np.isnan(values)]
     return 100 * float(values.mean()) if len(values) else None
+
+
+def segment_table(result: Mapping[str, Any]) -> str:
+    """What :func:`evaluate_segment` found, as text."""
+    figures, test = result["figures"], result["test"]
+    names = next(iter(figures.values()))
+    rows = [[name, *(number(column[name]) for column in figures.values())] for name in names]
+    return (
+        f"{title(result)} with {test['objects']} objects, and {test['without_ground_truth']} without ground truth\n\n"
+        f"{columns(['%', *figures], rows)}"
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -14,7 +13,7 @@ from adios_zoo.train.probe.protocol import protocol
 from adios_zoo.cli import main
 from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.extract import FeatureExtractor
-from adios_zoo.preprocess import Pixels, make_transform
+from adios_zoo.preprocess import make_transform
 from adios_zoo.sources import open_source
 from tests.models import saved_model, small_model
 from tests.train.small import CLASSES, write_images
@@ -43,22 +42,6 @@ def test_features_are_those_of_the_transform(tmp_path: Path, crop_pct: float | N
     with pytest.raises(BackendError, match="another card is for torch"):
         FeatureExtractor("m", backend="onnx", card=card)
     assert found.record["fingerprint"] != features_of(model, source).record["fingerprint"]
-
-
-def test_images_are_altered_as_the_encoder_sees_them(tmp_path: Path) -> None:
-    source, model = write_images(tmp_path / "a.parquet", count=3, side=48), small_model()
-    seen: dict[int, Pixels] = {}
-
-    def keep(pixels: Pixels, number: int) -> Pixels:
-        seen[number] = pixels
-        return pixels
-
-    plain = features_of(model, source)
-    torch.testing.assert_close(features_of(model, source, alter=keep).features, plain.features)
-    assert sorted(seen) == [0, 1, 2]
-    assert seen[0].shape == (32, 32, 3)
-    black = features_of(model, source, alter=lambda pixels, _: np.zeros_like(pixels)).features
-    torch.testing.assert_close(black, black[:1].expand_as(black))
 
 
 def test_stored_features_have_the_labels(tmp_path: Path) -> None:
