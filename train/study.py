@@ -130,7 +130,7 @@ class Study:
         """Train and judge what is not done yet; a run that was interrupted goes on.
 
         Returns:
-            What ``study.json`` holds: ``costs`` in seconds an image, and a record of every run of the folder.
+            What ``study.json`` holds: ``costs`` in processor seconds an image, and a record of every run of the folder.
 
         Raises:
             ConfigError: unknown arms, budgets or methods.
@@ -216,7 +216,10 @@ def _check(budgets: Sequence[str], arms: Sequence[str]) -> None:
 def measure_costs(
     recipe: str, data: str, *, methods: Sequence[str], arms: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Seconds that an image takes in training, by method and arm: medians of steps taken in turns."""
+    """Processor seconds that an image takes in training, by method and arm: medians of steps taken in turns.
+
+    The processor's time, not the clock's, so that other programs on the machine favour no arm.
+    """
     found: dict[str, dict[str, float]] = {}
     for method in methods:
         names = list(dict.fromkeys(["none", *arms]))
@@ -231,10 +234,10 @@ def measure_costs(
         for round_ in range(_ROUNDS + 1):
             for arm in names:
                 every = recipes[arm].masker.every
-                started = time.perf_counter()
+                started = time.process_time()
                 for step in range(round_ * every, (round_ + 1) * every):
                     trainers[arm].step(step, batches[arm])
                 if round_:  # the first warms up
-                    seconds[arm].append((time.perf_counter() - started) / every / first.batch_size)
+                    seconds[arm].append((time.process_time() - started) / every / first.batch_size)
         found[method] = {arm: statistics.median(values) for arm, values in seconds.items()}
     return found

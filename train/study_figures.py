@@ -8,8 +8,9 @@ from typing import Any
 from adios_zoo.errors import DataError
 from adios_zoo.knn import knn
 
+from .probe.altered import Classifier
 from .probe.features import Features, check_labels, features_of
-from .probe.linear import fit_linear
+from .probe.linear import LinearProbe, fit_linear
 from .probe.protocol import protocol
 from .probe.robust import OCCLUSIONS, evaluate_occlusion
 from .probe.task import Task
@@ -60,7 +61,6 @@ class Judges:
             train=self.train,
             test=self.test,
             model=model,
-            train_images=self.train_images,
             test_images=self.occluded_images,
             random_seed=seed if random else None,
         )
@@ -79,13 +79,14 @@ class Judges:
             features(self.transfer_train, self.transfer_train_images),
             features(self.transfer_test, self.transfer_test_images),
         )
-        occlusion = evaluate_occlusion(task, kinds=OCCLUSIONS, shares=SHARES, seed=seed)
+        classifier = Classifier(task, seed=seed, features=fitted)
+        occlusion = evaluate_occlusion(task, kinds=OCCLUSIONS, shares=SHARES, seed=seed, classifier=classifier)
         return {
             "knn_validation": _knn(fitted, choosing),
             "knn": _knn(fitted, test),
-            "linear": _linear(fitted, test, seed),
+            "linear": _accuracy(classifier.probe, test),
             "transfer_knn": _knn(*others),
-            "transfer_linear": _linear(*others, seed),
+            "transfer_linear": _accuracy(_probe(*others, seed), others[1]),
             "occlusion": {"clean": occlusion["clean"], **occlusion["accuracy"]},
             "data": {name: part.record for name, part in zip(("train", "test"), (known, test), strict=True)}
             | {name: part.record for name, part in zip(("transfer_train", "transfer_test"), others, strict=True)},
@@ -110,7 +111,9 @@ def _knn(train: Features, test: Features) -> float:
     return found.acc1
 
 
-def _linear(train: Features, test: Features, seed: int) -> float:
-    classes = check_labels(*((part.record["source"], part.labels, part.classes) for part in (train, test)))
-    probe = fit_linear(train.features, train.labels, classes=classes, seed=seed)
-    return 100 * float((probe(test.features).argmax(dim=1) == test.labels).float().mean())
+def _probe(train: Features, test: Features, seed: int) -> LinearProbe:
+    return fit_linear(train.features, train.labels, classes=check_labels(train.labelled, test.labelled), seed=seed)
+
+
+def _accuracy(probe: LinearProbe, test: Features) -> float:
+    return 100 * (probe(test.features).argmax(dim=1) == test.labels).double().mean().item()

@@ -26,7 +26,7 @@ from adios_zoo.model_card import Card
 from adios_zoo.preprocess import Pixels, normalise
 from adios_zoo.sources import Source, open_stream
 
-from .features import check_labels, check_unreadable, is_stored, labelled, source_record
+from .features import Features, check_labels, check_unreadable, is_stored, labelled, source_record
 from .linear import fit_linear
 from .task import Task
 
@@ -42,6 +42,7 @@ class Classifier:
 
     Attributes:
         task: the model and the images.
+        probe: the classifier.
         trained_on: the features without their numbers: labels, classes and record.
         facts: what a record has to say of the classifier.
 
@@ -50,23 +51,24 @@ class Classifier:
         DataError: images without labels, or which cannot be read.
     """
 
-    def __init__(self, task: Task, *, seed: int) -> None:
+    def __init__(self, task: Task, *, seed: int, features: Features | None = None) -> None:
+        """``features`` are those of the training images, where they are known already."""
         if is_stored(task.training_source):
             raise ConfigError(f"{task.train} holds features; what judges altered images is trained on images.")
         self.task = task
-        found = labelled(
+        found = features or labelled(
             task.encoder, task.training_source, limit=task.train_images, card=task.card, progress=task.progress
         )
         probe = fit_linear(found.features, found.labels, classes=check_labels(found.labelled), seed=seed)
         self.trained_on = replace(found, features=found.features[:, :0])
         self.facts = {"classifier": "linear", "weight_decay": probe.weight_decay, "seed": seed}
-        self._probe = probe
+        self.probe = probe
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
         """Labels (n,) of prepared images (n, 3, S, S) uint8."""
         features = self.task.encoder(self.encoder_input(images).contiguous(memory_format=torch.channels_last))
-        logits: Tensor = self._probe(features.float().cpu())
+        logits: Tensor = self.probe(features.float().cpu())
         return logits.argmax(dim=1)
 
     def encoder_input(self, images: Tensor) -> Tensor:

@@ -103,6 +103,7 @@ def evaluate_occlusion(
     shares: Sequence[float] = SHARES,
     patch: int | None = None,
     seed: int = 0,
+    classifier: Classifier | None = None,
 ) -> dict[str, Any]:
     """Accuracy of a linear classifier, fitted to clean images, as a growing share of each test image is hidden.
 
@@ -116,6 +117,7 @@ def evaluate_occlusion(
         shares: of the area that is hidden.
         patch: side of a patch in pixels; by default an eighth of the image's.
         seed: of what is random.
+        classifier: of this task, where it is fitted already.
 
     Returns:
         Settings, records of the images, ``clean`` accuracy, ``accuracy`` by kind and share, ``drop``: the part of the
@@ -134,7 +136,7 @@ def evaluate_occlusion(
         raise ConfigError(f"{task.encoder.card.name} has no masker, whose slots could be hidden.")
     for share in shares:
         check_share(share)
-    classifier = Classifier(task, seed=seed)
+    classifier = classifier or Classifier(task, seed=seed)
     hiding = _Hiding(classifier, kinds, shares, patch, seed)
     found = judge(classifier, task.test, hiding)
     accuracy = {kind: {f"{share:g}": found.altered[kind, share] for share in shares} for kind in kinds}
