@@ -116,4 +116,4 @@ def _probe(train: Features, test: Features, seed: int) -> LinearProbe:
 
 
 def _accuracy(probe: LinearProbe, test: Features) -> float:
-    return 100 * (probe(test.features).argmax(dim=1) == test.labels).double().mean().item()
+    return 100 * float((probe(test.features).argmax(dim=1) == test.labels).double().mean())
