@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from adios_zoo import __version__
-from adios_zoo.commands import evaluating, exporting, features, models, training
+from adios_zoo.commands import evaluating, exporting, features, masking, models, training
 from adios_zoo.commands.arguments import Commands
 from adios_zoo.errors import AdiosError
 
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="adios", description="ADIOS encoders and maskers.")
     parser.add_argument("--version", action="version", version=f"adios-zoo {__version__}")
     commands = Commands(parser)
-    for about in (models, features, training, evaluating, exporting):
+    for about in (models, features, training, evaluating, masking, exporting):
         about.add(commands)
     return parser
 

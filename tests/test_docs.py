@@ -1,7 +1,8 @@
-"""The examples of docs/ecosystem.md, run as they stand."""
+"""The examples of docs/ecosystem.md, run as they stand; the commands and options of docs/evaluation.md."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adios_zoo.cli import main
+from adios_zoo.cli import _parsed, _parser, main
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -43,3 +44,21 @@ def test_the_examples_of_the_ecosystem(
     assert "['cat' 'cat' 'cat']" in printed
     assert re.search(r"^\d\.\d{3} photos/cat/\d\.jpg$", printed, re.MULTILINE)
     assert Image.open("neighbours.png").width > 600
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    found = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found = found.union(*map(options_of, action.choices.values()))
+    return found
+
+
+def test_the_commands_and_options_of_evaluation() -> None:
+    commands = [line for _, text in blocks("evaluation.md") for line in text.replace("\\\n", "").splitlines()]
+    evaluations = [shlex.split(line, comments=True)[1:] for line in commands if line.startswith("adios ")]
+    assert len(evaluations) > 10
+    for arguments in evaluations:
+        assert callable(_parsed(arguments).run)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (DOCS / "evaluation.md").read_text()))
+    assert not named - options_of(_parser())

@@ -133,11 +133,16 @@ class Study:
             What ``study.json`` holds: ``costs`` in processor seconds an image, and a record of every run of the folder.
 
         Raises:
-            ConfigError: unknown arms, budgets or methods.
+            ConfigError: unknown arms, budgets or methods, or a recipe that trains on images kept for choices.
             AdiosError: as :func:`adios_zoo.train.loop.pretrain`.
         """
         _check(budgets, arms)
         recipe = read_recipe(self.recipe)
+        if recipe.images is None or recipe.images > self.judges.train_images:
+            raise ConfigError(
+                f"The recipe's images is {recipe.images}; variants are chosen by training images after the first "
+                f"{self.judges.train_images}, which no run may see: set it to {self.judges.train_images} or fewer."
+            )
         costs = self._costs(methods, arms)
         for row in rows(recipe, costs, budgets=budgets, methods=methods, arms=arms, seeds=seeds):
             self._row(row, show_progress)
@@ -153,7 +158,10 @@ class Study:
         missing = [m for m in methods if not {"none", *arms} <= known.get(m, {}).keys()]
         if missing:
             for method, seconds in measure_costs(self.recipe, self.judges.train, methods=missing, arms=arms).items():
-                known[method] = seconds | known.get(method, {})
+                # Only what was measured together can be compared: new arms are put beside the old ``none``.
+                old = known.get(method, {})
+                scale = old.get("none", seconds["none"]) / seconds["none"]
+                known[method] = {arm: scale * value for arm, value in seconds.items()} | old
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(known, indent=1) + "\n")
         return known

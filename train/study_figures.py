@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from adios_zoo.errors import DataError
-from adios_zoo.knn import knn
+from adios_zoo.knn import knn_grid
 
 from .probe.altered import Classifier
 from .probe.features import Features, check_labels, features_of
 from .probe.linear import LinearProbe, fit_linear
 from .probe.protocol import protocol
 from .probe.robust import OCCLUSIONS, evaluate_occlusion
-from .probe.task import Task
+from .probe.task import Task, accuracies
 
 SHARES = (0.1, 0.25, 0.5, 0.75)  # of the image, hidden
 
@@ -66,7 +66,9 @@ class Judges:
         )
 
         def features(source: str, limit: int) -> Features:
-            return features_of(task.encoder, source, limit=limit, card=task.card)
+            found = features_of(task.encoder, source, limit=limit, card=task.card)
+            check_labels(found.labelled)
+            return found
 
         known = features(self.train, self.train_images + self.validation_images)
         if len(known) <= self.train_images:
@@ -98,17 +100,7 @@ def _part(features: Features, rows: slice) -> Features:
 
 
 def _knn(train: Features, test: Features) -> float:
-    cell = protocol().cells[0]
-    found = knn(
-        train.features,
-        train.labels,
-        test.features,
-        test.labels,
-        k=cell.k,
-        temperature=cell.temperature or 0.0,
-        distance=cell.distance,
-    )
-    return found.acc1
+    return knn_grid(train.features, train.labels, test.features, test.labels, protocol().cells)[0].acc1
 
 
 def _probe(train: Features, test: Features, seed: int) -> LinearProbe:
@@ -116,4 +108,4 @@ def _probe(train: Features, test: Features, seed: int) -> LinearProbe:
 
 
 def _accuracy(probe: LinearProbe, test: Features) -> float:
-    return 100 * float((probe(test.features).argmax(dim=1) == test.labels).double().mean())
+    return accuracies(probe(test.features), test.labels)["acc1"]

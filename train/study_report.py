@@ -96,6 +96,8 @@ def _get(figures: Any, path: tuple[str, ...]) -> float:
 def draw(study: Mapping[str, Any], file: Path) -> None:
     """k-NN accuracy of every run, by method and budget, and accuracy under occlusion, as an SVG file.
 
+    Variants are left out; nothing is written of a comparison that has no other arm.
+
     Raises:
         BackendError: matplotlib is not installed.
     """
@@ -112,6 +114,8 @@ def draw(study: Mapping[str, Any], file: Path) -> None:
         for budget in BUDGETS
         if (found := list(groups(study, method, budget, ARMS)))
     ]
+    if not panels:
+        return
     with matplotlib.rc_context({"svg.hashsalt": "adios-zoo", "svg.fonttype": "path", "font.size": 9}):
         figure = Figure(figsize=(3.1 * (len(panels) + 1), 3.2), layout="constrained")
         axes = figure.subplots(1, len(panels) + 1)

@@ -1,4 +1,4 @@
-"""Commands that measure what an encoder is worth."""
+"""Commands that measure what an encoder's features are worth."""
 
 from __future__ import annotations
 
@@ -58,57 +58,6 @@ def add(commands: Commands) -> None:
     sub.add_argument("--clusters", type=int, help="default: as many as classes; with --protocol paper one fewer")
     sub.add_argument("--starts", type=int, default=10, help="of k-means in each run; default: 10")
 
-    sub = commands.add("evaluate segment", _segment, "masks against label maps or boxes, beside baselines")
-    add_model(sub)
-    sub.add_argument("--test", required=True, metavar="SOURCE", help=f"images: {SOURCE}")
-    sub.add_argument("--masks", type=Path, metavar="FOLDER", help="label maps: PNG files under the images' names")
-    sub.add_argument("--boxes", type=Path, metavar="FILE", help="boxes: JSON in the form of COCO's annotations")
-    sub.add_argument(
-        "--void", type=_void, default="auto", help="label that is not judged: a number, none or auto (default): 255"
-    )
-    sub.add_argument("--predicted", type=Path, metavar="FOLDER", help="judge NAME.npy, (N, H, W), instead of a model")
-    sub.add_argument("--grid", type=int, metavar="N", help="cells of the baseline; default: as many as slots")
-    _add_protocol(sub)
-
-    _add_robust(commands)
-
-    sub = commands.add("evaluate study", _study, "train with every way of masking at equal cost, and compare")
-    sub.add_argument("--recipe", default="study_cifar10", help="what all runs share; default: study_cifar10")
-    sub.add_argument(
-        "--train", required=True, metavar="SOURCE", help=f"labelled images to train on and to fit: {SOURCE}"
-    )
-    sub.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged")
-    sub.add_argument("--transfer-train", required=True, metavar="SOURCE", help="labelled images of another set, to fit")
-    sub.add_argument("--transfer-test", required=True, metavar="SOURCE", help="those of it that are judged")
-    sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the comparison; what it has is kept")
-    sub.add_argument("--methods", nargs="+", default=["simclr"], choices=["simclr", "byol", "simsiam"])
-    sub.add_argument("--arms", nargs="+", help="ways of masking; default: none patches blocks adios-one adios-all")
-    sub.add_argument("--budgets", nargs="+", default=["images", "time"], choices=["images", "time"])
-    sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
-    add_quiet(sub)
-
-
-def _add_robust(commands: Commands) -> None:
-    sub = commands.add("evaluate robust occlusion", _occlusion, "accuracy as a growing share of the image is hidden")
-    add_task(sub)
-    sub.add_argument("--kinds", nargs="+", default=[], help="patches, block, slots; default: all that the model has")
-    sub.add_argument("--shares", nargs="+", type=float, help="of the area; default: 0.1 0.25 0.5 0.75 0.9")
-    sub.add_argument("--patch", type=int, help="side of a patch in pixels; default: an eighth of the image's")
-
-    sub = commands.add("evaluate robust corruptions", _corruptions, "accuracy under noise, blur, weather and the like")
-    add_task(sub)
-    sub.add_argument("--baseline", metavar="MODEL", help="another model, for relative errors")
-    sub.add_argument(
-        "--corruptions", nargs="+", help="names, or groups: noise blur weather digital (default), validation"
-    )
-    sub.add_argument("--severities", nargs="+", type=int, help="default: 1 2 3 4 5")
-    sub.add_argument("--made", type=Path, metavar="FOLDER", help="read corrupted images, in the layout of ImageNet-C")
-    sub.add_argument("--workers", type=int, help="processes that corrupt images; default: one a core")
-
-    sub = commands.add("evaluate robust backgrounds", _backgrounds, "the backgrounds challenge of ImageNet-9")
-    sub.add_argument("folder", type=Path, help="of the challenge: mixed_same/val/CLASS, mixed_rand/val/CLASS ...")
-    add_task(sub, train=False, test=False)
-
 
 def add_task(parser: argparse.ArgumentParser, *, train: bool = True, test: bool = True) -> None:
     """The model, the images, and what all evaluations share; :func:`task_of` reads it."""
@@ -121,10 +70,11 @@ def add_task(parser: argparse.ArgumentParser, *, train: bool = True, test: bool 
         parser.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged, likewise")
     parser.add_argument("--train-images", type=int, metavar="N", help="only the first so many of them")
     parser.add_argument("--random", action="store_true", help="the model at random initialisation, for comparison")
-    _add_protocol(parser)
+    add_protocol(parser)
 
 
-def _add_protocol(parser: argparse.ArgumentParser) -> None:
+def add_protocol(parser: argparse.ArgumentParser) -> None:
+    """The protocol, and the images, seed, device and output that all evaluations share."""
     parser.add_argument("--test-images", type=int, metavar="N", help="only the first so many of them")
     parser.add_argument(
         "--protocol",
@@ -171,10 +121,6 @@ def show(
     print((as_text or table)(result))
     write_json(options.json, result)
     return 0
-
-
-def _void(text: str) -> int | str | None:
-    return None if text == "none" else text if text == "auto" else int(text)
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -234,74 +180,3 @@ def _cluster(options: argparse.Namespace) -> int:
     seeds = {"seeds": options.seeds} if options.seeds else {}
     found = evaluate_cluster(task_of(options), clusters=options.clusters, starts=options.starts, **seeds)
     return show(options, found)
-
-
-def _segment(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.segment import evaluate_segment, segment_table
-
-    result = evaluate_segment(
-        options.model,
-        options.test,
-        masks=options.masks,
-        boxes=options.boxes,
-        void=options.void,
-        predicted=options.predicted,
-        protocol=options.protocol,
-        crop_pct=options.crop_pct,
-        grid_cells=options.grid,
-        test_images=options.test_images,
-        seed=options.seed,
-        device=options.device,
-        progress=not options.quiet,
-    )
-    return show(options, result, segment_table)
-
-
-def _occlusion(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.robust import SHARES, evaluate_occlusion, occlusion_table
-
-    shares = options.shares or SHARES
-    found = evaluate_occlusion(
-        task_of(options), kinds=options.kinds, shares=shares, patch=options.patch, seed=options.seed
-    )
-    return show(options, found, occlusion_table)
-
-
-def _corruptions(options: argparse.Namespace) -> int:
-    from adios_zoo.cores import usable_cpus
-    from adios_zoo.train.probe.corruptions import COMMON, SEVERITIES, corruptions_table, evaluate_corruptions
-
-    result = evaluate_corruptions(
-        task_of(options),
-        baseline=options.baseline,
-        corruptions=options.corruptions or COMMON,
-        severities=options.severities or SEVERITIES,
-        made=options.made,
-        seed=options.seed,
-        workers=usable_cpus() if options.workers is None else options.workers,
-    )
-    return show(options, result, corruptions_table)
-
-
-def _backgrounds(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.backgrounds import backgrounds_table, evaluate_backgrounds
-
-    return show(options, evaluate_backgrounds(task_of(options), options.folder, seed=options.seed), backgrounds_table)
-
-
-def _study(options: argparse.Namespace) -> int:
-    from adios_zoo.train.study import ARMS, Study
-    from adios_zoo.train.study_figures import Judges
-    from adios_zoo.train.study_report import draw, tables
-
-    judges = Judges(options.train, options.test, options.transfer_train, options.transfer_test)
-    result = Study(options.output, options.recipe, judges).run(
-        budgets=options.budgets,
-        methods=options.methods,
-        arms=options.arms or list(ARMS),
-        seeds=options.seeds,
-        show_progress=not options.quiet,
-    )
-    print(tables(result), end="")
-    draw(result, options.output / "study.svg")
-    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,29 @@ def _assert_tables(result: dict[str, Any]) -> None:
     assert "| adios-all | 2 | 16 | 2.50 |" in time
 
 
+def test_new_arms_are_measured_against_the_costs_that_there_are(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([{"none": 1.0, "patches": 1.5}, {"none": 2.0, "adios-all": 5.0}])
+    monkeypatch.setattr(module, "measure_costs", lambda *_, **__: {"simclr": next(found)})
+    study._costs(["simclr"], ["patches"])
+    assert study._costs(["simclr"], ["adios-all"]) == {"simclr": {"none": 1.0, "patches": 1.5, "adios-all": 2.5}}
+
+
 @pytest.mark.usefixtures("cheap")
 def test_mistakes_are_told_before_anything_is_trained(study: Study) -> None:
     with pytest.raises(ConfigError, match="no arm 'holes'"):
         study.run(arms=["holes"])
     with pytest.raises(ConfigError, match="no budget 'money'"):
         study.run(budgets=["money"])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match=r"images is 16.* set it to 15 or fewer"):
+        replace(study, judges=replace(study.judges, train_images=15)).run()
     assert not study.folder.exists()
+
+
+def test_a_comparison_of_variants_alone_has_no_picture(tmp_path: Path) -> None:
+    draw({"recipe": read_recipe("study_cifar10").to_dict(), "costs": COSTS, "runs": []}, tmp_path / "a.svg")
+    assert not (tmp_path / "a.svg").exists()
 
 
 def test_images_to_choose_by_must_be_left(study: Study) -> None:

@@ -75,7 +75,7 @@ def features_of(
         ConfigError: there is no such kind of source.
         DataError: nothing is found, or more than a hundredth of the images cannot be read.
     """
-    _check_limit(limit)
+    check_limit(limit)
     stream = open_stream(source)
     total = min(len(stream), limit or len(stream)) if isinstance(stream, Source) else None
     labels: dict[str, int] = {}
@@ -156,7 +156,7 @@ def stored_features(source: str, *, limit: int | None = None) -> Features:
         ConfigError: an impossible limit.
         DataError: the file has no labels, or is no whole feature file.
     """
-    _check_limit(limit)
+    check_limit(limit)
     file = open_features(source.removeprefix(_PREFIX))
     assert isinstance(file, ParquetFeatureFile)  # no other has labels
     rows = torch.from_numpy(np.concatenate(list(_first(file.features(), limit))))
@@ -272,6 +272,7 @@ def check_labels(*sets: Labelled) -> int:
     return max(counted, len(named[0][1]) if named else 0)
 
 
-def _check_limit(limit: int | None) -> None:
+def check_limit(limit: int | None) -> None:
+    """Refuse, as a ConfigError, a number of images that is none."""
     if limit is not None and limit < 1:
         raise ConfigError(f"The number of images is {limit}; it takes a whole number from 1 up.")

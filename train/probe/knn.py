@@ -28,7 +28,7 @@ def evaluate_knn(task: Task, cells: Sequence[Cell] | None = None) -> dict[str, A
     if not cells:
         raise ConfigError("k-NN takes at least one k, one distance and one temperature.")
     train, test = task.sets
-    device = task.device if not task.stored else "cpu"
+    device = "cpu" if task.stored else next(task.encoder.parameters()).device
     found = knn_grid(
         train.features.to(device), train.labels.to(device), test.features.to(device), test.labels.to(device), cells
     )
@@ -47,11 +47,18 @@ def grid(
     distances: Sequence[Distance] | None = None,
     temperatures: Sequence[float] | None = None,
 ) -> list[Cell]:
-    """The settings of a protocol with other neighbours, distances or temperatures, each with each."""
+    """The settings of a protocol with other neighbours, distances or temperatures, each with each.
+
+    Raises:
+        ConfigError: temperatures without a cosine to use them.
+    """
+    distances = distances or list(dict.fromkeys(cell.distance for cell in cells))
+    if temperatures and "cosine" not in distances:
+        raise ConfigError("Temperatures are of cosine votes; leave them out, or add the distance cosine.")
     ks = k or list(dict.fromkeys(cell.k for cell in cells))
     temperatures = temperatures or list(dict.fromkeys(c.temperature for c in cells if c.temperature is not None))
     found: list[Cell] = []
-    for distance in distances or list(dict.fromkeys(cell.distance for cell in cells)):
+    for distance in distances:
         of_distance: Sequence[float | None] = temperatures if distance == "cosine" else [None]
         found += [Cell(number, distance, temperature) for number in ks for temperature in of_distance]
     return found

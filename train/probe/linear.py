@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -77,12 +78,14 @@ def fit_linear(
         The probe, in evaluation mode, on the device of the features.
 
     Raises:
-        ConfigError: there are too few features, or labels beyond the classes.
+        ConfigError: there are too few features, labels beyond the classes, or an impossible decay or number of steps.
     """
     if len(features) < 2 or len(features) != len(labels):
         raise ConfigError(f"A linear probe takes at least two features with a label each, not {len(features)}.")
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise ConfigError(f"The labels of a probe of {classes} classes are from 0 to {classes - 1}.")
+    if steps < 1 or not (weight_decay is None or 0 <= weight_decay < math.inf):
+        raise ConfigError(f"steps is {steps} and takes 1 or more; weight_decay is {weight_decay} and takes 0 or more.")
     with torch.inference_mode(False), torch.enable_grad():
         features = features.detach().float()
         mean = features.mean(dim=0)

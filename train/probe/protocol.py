@@ -63,9 +63,9 @@ class Training:
         warmup = round(self.warmup * self.epochs)
         return warmup_cosine(epoch, self.lr, warmup_epochs=warmup, max_epochs=self.epochs, start=0.0)
 
-    def size(self, epoch: int, own: int) -> int:
-        """Side of the images in an epoch, in pixels; ``own`` is the model's."""
-        return self.sizes[epoch * len(self.sizes) // self.epochs] if self.sizes else own
+    def first_epochs(self) -> dict[int, int]:
+        """The epoch, from 0, that each of the sizes begins with."""
+        return {-(-part * self.epochs // len(self.sizes)): size for part, size in enumerate(self.sizes)}
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,7 @@ def occlusion_masks(
     if kind != "patches":
         raise ConfigError(f"There is no occlusion {kind!r}; it is one of {', '.join(OCCLUSIONS)}.")
     patch = default_patch(size) if patch is None else patch
-    if not 1 <= patch <= size:
-        raise ConfigError(f"A patch has a side of 1 to {size} pixels, the side of the images, not {patch}.")
+    check_patch(patch, size)
     drawn = [
         random_masks("patches", size, 1, Draws(generator_for(seed, "occlusion", number), 1), ratio=share, patch=patch)
         for number in range(first, first + count)
@@ -88,6 +87,12 @@ def occlusion_masks(
 def default_patch(size: int) -> int:
     """Side of a patch of images of this side: an eighth of it."""
     return max(1, size // _CELLS)
+
+
+def check_patch(patch: int, size: int) -> None:
+    """Refuse, as a ConfigError, a side of patches that images of this side have no room for."""
+    if not 1 <= patch <= size:
+        raise ConfigError(f"A patch has a side of 1 to {size} pixels, the side of the images, not {patch}.")
 
 
 def check_share(share: float) -> None:
@@ -124,11 +129,13 @@ def evaluate_occlusion(
         clean accuracy that is lost, and with ``slots`` each slot's mean ``area`` and ``accuracy``; in percent.
 
     Raises:
-        ConfigError: unknown kinds, or ``slots`` of a model without a masker.
+        ConfigError: unknown kinds, impossible shares or patches, or ``slots`` of a model without a masker.
         DataError: images without labels, or which cannot be read.
     """
     masker = task.encoder.masker
-    kinds = list(kinds or [*OCCLUSIONS, *([SLOTS] if masker else [])])
+    # Once each: hits are counted by kind and share.
+    kinds = list(dict.fromkeys(kinds or [*OCCLUSIONS, *([SLOTS] if masker else [])]))
+    shares = list(dict.fromkeys(shares))
     for kind in kinds:
         if kind not in (*OCCLUSIONS, SLOTS):
             raise ConfigError(f"There is no occlusion {kind!r}; use some of {', '.join((*OCCLUSIONS, SLOTS))}.")
@@ -136,6 +143,9 @@ def evaluate_occlusion(
         raise ConfigError(f"{task.encoder.card.name} has no masker, whose slots could be hidden.")
     for share in shares:
         check_share(share)
+    size = task.card.input_size
+    patch = default_patch(size) if patch is None else patch
+    check_patch(patch, size)
     classifier = classifier or Classifier(task, seed=seed)
     hiding = _Hiding(classifier, kinds, shares, patch, seed)
     found = judge(classifier, task.test, hiding)
@@ -143,7 +153,7 @@ def evaluate_occlusion(
     result = {
         **task.record("robust occlusion", train=classifier.trained_on.record, test=found.record),
         **classifier.facts,
-        "patch": patch or default_patch(task.card.input_size),
+        "patch": patch,
         "clean": found.clean,
         "accuracy": accuracy,
         "drop": {kind: {share: found.drop(value) for share, value in row.items()} for kind, row in accuracy.items()},

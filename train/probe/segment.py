@@ -16,6 +16,7 @@ from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.sources import Source, open_stream
 
 from .best_slot import FOUND, best_boxes, best_masks
+from .features import check_limit
 from .ground_truth import Truth, Void, truths
 from .models import load_encoder
 from .overlap import BACKGROUND, Floats, Overlap, covering, overlap
@@ -23,7 +24,7 @@ from .protocol import protocol as protocol_of
 from .slots import Slots, Slotter, centred_box, file_slots, grid, masker_slots, one_slot
 from .table import columns, number, title
 
-_GRID = 4
+_GRID, _MOST_CELLS = 4, 256
 _PAPER_BATCH = 128  # images of a batch in the authors' validation
 _COVERING = ("mean_sc", "scaled_sc", "mean_ap", "scaled_ap")
 
@@ -72,6 +73,9 @@ def evaluate_segment(
         ConfigError: the model has no masker, or settings that exclude each other.
         DataError: no image has ground truth, or one cannot be read.
     """
+    check_limit(test_images)
+    if grid_cells is not None and not 1 <= grid_cells <= _MOST_CELLS:
+        raise ConfigError(f"The baseline's grid has 1 to {_MOST_CELLS} cells, not {grid_cells}.")
     prepared = protocol_of(protocol, crop_pct=crop_pct)
     whole = prepared.name == "standard" and crop_pct is None
     result: dict[str, Any] = {"evaluation": "segment", "protocol": prepared.name, "model": None, "predicted": None}
@@ -83,7 +87,7 @@ def evaluate_segment(
             raise ConfigError(f"{model.card.name} has no masker, whose masks could be judged.")
         ways["model"] = masker_slots(model)
         ways["random masker"] = masker_slots(load_encoder(source, random_seed=seed, device=device))
-        grid_cells = grid_cells or model.masker.slots
+        grid_cells = model.masker.slots if grid_cells is None else grid_cells
         result["model"] = model.card.name
         card = None if whole else prepared.preprocessing(model.card)
     else:
@@ -91,7 +95,8 @@ def evaluate_segment(
             raise ConfigError("Given masks cover the whole image: they take neither a crop nor the protocol paper.")
         ways["given masks"] = file_slots(predicted)
         result["predicted"] = str(predicted)
-    ways |= {"one slot": one_slot, "centred box": centred_box, "grid": grid(grid_cells or _GRID)}
+    grid_cells = _GRID if grid_cells is None else grid_cells
+    ways |= {"one slot": one_slot, "centred box": centred_box, "grid": grid(grid_cells)}
     judge = _Judge(ways)
     stream = open_stream(test)
     total = len(stream) if isinstance(stream, Source) else None
@@ -116,6 +121,7 @@ def evaluate_segment(
         "crop_mode": "whole" if card is None else card.crop_mode,
         "void": void,
         "found_from_iou": FOUND,
+        "grid": grid_cells,
         "seed": seed,
         "test": {
             "source": test,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from adios_zoo.cores import usable_cpus
 from adios_zoo.encoder import feature_width
 from adios_zoo.errors import AdiosError, ConfigError
+from adios_zoo.journal import Failure
 from adios_zoo.model import AdiosModel
 from adios_zoo.model_card import Card
 from adios_zoo.sources import open_source
@@ -26,7 +27,7 @@ from ..optim import LARS
 from ..processes import Processes
 from ..recipe import Recipe
 from ..views import ViewSettings
-from .features import check_labels, is_stored, labels_of, source_record
+from .features import check_labels, check_unreadable, is_stored, labels_of, source_record
 from .protocol import Training
 from .task import Task
 
@@ -93,12 +94,12 @@ class TrainingImages:
         source = task.training_source
         if is_stored(source) or is_stored(task.test):
             raise ConfigError("Augmented images cannot be stored features: give sources of images.")
-        card, count = task.encoder.card, len(training.sizes)
+        card = task.encoder.card
         self.recipe = _OneView(
             epochs=training.epochs,
             batch_size=training.batch_size,
             image_size=card.input_size,
-            sizes={-(-part * training.epochs // count): size for part, size in enumerate(training.sizes)},
+            sizes=training.first_epochs(),
             images=task.train_images,
             mean=card.mean,
             std=card.std,
@@ -110,8 +111,9 @@ class TrainingImages:
         self.device = next(task.encoder.parameters()).device
         self.stream = open_source(source)  # a stream has no epochs
         self.feed: Feed = open_feed(source, self.recipe)
-        unreadable = len(self.feed.images.failures) if self.feed.images else 0
-        self.record = source_record(self.stream, self.feed.count, unreadable)
+        bad = self.feed.images.failures if self.feed.images else []
+        self.record = source_record(self.stream, self.feed.count + len(bad), 0)
+        self._leave_out(bad)
         # Told now, not after the training.
         self.classes = check_labels(
             labels_of(self.stream, task.train_images).labelled,
@@ -123,7 +125,7 @@ class TrainingImages:
 
         Raises:
             AdiosError: the loss is not finite.
-            DataError: an image and all that were tried in its place cannot be read.
+            DataError: more than a hundredth of the images cannot be read, or one and all tried in its place.
         """
         t = self.training
         plan = Plan(replace(self.recipe, seed=seed), self.feed.count, Processes(self.device))
@@ -144,13 +146,22 @@ class TrainingImages:
                 optimiser.step()
                 if number % plan.batches_per_epoch == 0:
                     _check_finite(losses, number)
+                    self._leave_out(batches.failures)
                     losses = torch.zeros((), device=self.device)
                 losses += loss.detach()
                 bar.update()
         _check_finite(losses, plan.batches)
-        self.record["unreadable"] = len(batches.failures)
+        self._leave_out(batches.failures)
         classifier.eval()
         return float(losses) / plan.batches_per_epoch
+
+    def _leave_out(self, found: Sequence[tuple[str, str]]) -> None:
+        """Count what could not be read so far, once, and refuse more than a hundredth."""
+        if len(found) <= self.record["unreadable"]:
+            return
+        readable = self.record["images"] + self.record["unreadable"] - len(found)
+        check_unreadable(self.record["source"], readable, [Failure(*one) for one in found])
+        self.record |= {"images": readable, "unreadable": len(found)}
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def title(result: Mapping[str, Any]) -> str:
     roles = [f"{result[role]['images']} {role}" for role in ("train", "test") if "images" in result.get(role, {})]
     random = ", random weights" if result.get("random_seed") is not None else ""
     augmented = " on augmented images" if result.get("augmented") else ""
-    judged = result["model"] or result["predicted"]
+    judged = result["model"] or result.get("predicted") or "stored features"
     what = f"{result['evaluation']}{augmented} of {judged}{random}, protocol {result['protocol']}"
     return f"{what}, {' and '.join(roles)} images" if roles else what
 

@@ -15,7 +15,7 @@ from adios_zoo.model import AdiosModel
 from adios_zoo.model_card import Card
 from adios_zoo.registry import DEFAULT_MODEL
 
-from .features import Features, is_stored, labelled, two_sets
+from .features import Features, check_limit, is_stored, labelled, two_sets
 from .models import load_encoder
 from .protocol import Protocol, preprocessing_record, protocol
 
@@ -34,6 +34,9 @@ class Task:
         random_seed: draw the encoder's weights from this seed instead of loading them.
         device: where the networks run.
         progress: draw progress bars.
+
+    Raises:
+        ConfigError: an impossible number of images.
     """
 
     test: str
@@ -45,6 +48,11 @@ class Task:
     random_seed: int | None = None
     device: str = "cpu"
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what leaves no image."""
+        check_limit(self.train_images)
+        check_limit(self.test_images)
 
     @cached_property
     def encoder(self) -> AdiosModel:
@@ -121,7 +129,7 @@ class Task:
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent, of logits (n, C) and labels (n,)."""
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-    return {"acc1": 100 * float(best[:, 0].float().mean()), "acc5": 100 * float(best.any(dim=1).float().mean())}
+    return {"acc1": 100 * float(best[:, 0].double().mean()), "acc5": 100 * float(best.any(dim=1).double().mean())}
 
 
 def over_seeds(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
@@ -138,8 +146,10 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
     """The seeds, if there are any and each comes once.
 
     Raises:
-        ConfigError: there are none, or one comes twice.
+        ConfigError: there are none, one comes twice, or one has not the 32 bits that scikit-learn takes.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"The seeds are {list(seeds)}; give at least one, and none twice.")
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise ConfigError(f"The seeds are {list(seeds)}; each takes a whole number from 0 to {2**32 - 1}.")
     return list(seeds)

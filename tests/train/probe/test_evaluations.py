@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from adios_zoo import load_model
-from adios_zoo.errors import AdiosError, ConfigError, DownloadError
+from adios_zoo.errors import AdiosError, ConfigError, DataError, DownloadError
 from adios_zoo.knn import Cell
 from adios_zoo.preprocess import make_transform
 from adios_zoo.sources import open_source
@@ -51,7 +51,7 @@ def test_knn_of_the_standard_protocol(task: Task) -> None:
     assert found["preprocessing"]["crop_pct"] == 0.875
     assert json.loads(json.dumps(found))["figures"] == found["figures"]
     # Each image is its own nearest neighbour.
-    assert evaluate_knn(task, [Cell(1)])["figures"] == {"acc1": 100.0, "acc5": 100.0}
+    assert evaluate_knn(replace(task, device="auto"), [Cell(1)])["figures"] == {"acc1": 100.0, "acc5": 100.0}
 
 
 def test_the_best_of_a_grid_is_said_to_be_chosen_on_the_test_images(task: Task) -> None:
@@ -63,6 +63,8 @@ def test_the_best_of_a_grid_is_said_to_be_chosen_on_the_test_images(task: Task) 
     assert len(found["cells"]) == 4
     assert found["figures"]["acc1"] == max(cell["acc1"] for cell in found["cells"])
     assert found["preprocessing"]["crop_pct"] == 0.8
+    with pytest.raises(ConfigError, match="cosine votes"):
+        grid(task.protocol.cells, distances=["euclidean"], temperatures=[0.1])
     assert "chosen on the test images: the best of 4" in table(found)
 
 
@@ -129,8 +131,13 @@ def test_linear_on_the_fly_and_stored(task: Task, tmp_path: Path) -> None:
         evaluate_linear(Task(train=file, test=file, protocol=protocol(crop_pct=0.5)))
     with pytest.raises(ConfigError, match="twice"):
         evaluate_linear(task, seeds=[1, 1])
+    with pytest.raises(ConfigError, match="from 0 to 4294967295"):
+        evaluate_linear(task, seeds=[-1])
     with pytest.raises(ConfigError, match="--train"):
         evaluate_linear(replace(task, train=""))
+    for limits in ({"train_images": 0}, {"test_images": -1}):
+        with pytest.raises(ConfigError, match="from 1 up"):
+            replace(task, **limits)
 
 
 def test_linear_on_augmented_images_leaves_the_encoder_alone(task: Task, tmp_path: Path) -> None:
@@ -168,6 +175,22 @@ def test_finetuning_changes_a_copy_and_saves_on_request(task: Task, tmp_path: Pa
         right = (tuned(x) @ weight.T + bias).argmax(1) == torch.tensor([source[i].label for i in range(24)])
     assert 100 * float(right.float().mean()) == pytest.approx(found["figures"]["acc1"]["mean"], abs=4.5)
     assert json.loads((tmp_path / "tuned" / "evaluation.json").read_text())["figures"] == found["figures"]
+
+
+@pytest.mark.parametrize("most_bytes", [0, 8 << 30], ids=["files", "in memory"])
+def test_images_that_cannot_be_read_are_left_out_named_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], most_bytes: int
+) -> None:
+    monkeypatch.setattr("adios_zoo.train.feed._MOST_BYTES", most_bytes)
+    model, test = str(saved_model(tmp_path / "m")), write_images(tmp_path / "b.parquet", 6, 16)
+    one = Task(train=write_images(tmp_path / "a.parquet", 120, 16, broken=(7,)), test=test, model=model)
+    short = replace(SHORT, epochs=1, batch_size=60)
+    record = evaluate_linear_augmented(one, short, seeds=[0, 1], workers=0)["train"]
+    assert (record["images"], record["unreadable"]) == (119, 1)
+    assert capsys.readouterr().err.count("a.parquet[7]") == 1
+    many = replace(one, train=write_images(tmp_path / "c.parquet", 120, 16, broken=(7, 8)))
+    with pytest.raises(DataError, match="2 of 120 images"):
+        evaluate_linear_augmented(many, short, workers=0)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -226,3 +249,4 @@ def test_a_table_shows_the_spread_over_seeds() -> None:
     assert lines[1].split() == ["top-1", "accuracy,", "%", "11.00", "±", "1.41", "(2", "seeds)"]
     assert lines[2].split() == ["ARI", "0.5"]
     assert small_model().card.name not in lines[0]
+    assert table(result | {"model": None}).startswith("linear of stored features,")

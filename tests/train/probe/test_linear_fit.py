@@ -48,9 +48,12 @@ def test_a_seed_gives_one_probe() -> None:
         fit_linear(x.clone(), labels, classes=3, seed=0, weight_decay=1.0, steps=2)
 
 
-def test_impossible_labels() -> None:
+def test_impossible_settings() -> None:
     x, labels = blobs(9)
     with pytest.raises(ConfigError, match="from 0 to 1"):
         fit_linear(x, labels, classes=2, seed=0)
     with pytest.raises(ConfigError, match="at least two"):
         fit_linear(x[:1], labels[:1], classes=3, seed=0)
+    for wrong in ({"steps": 0}, {"weight_decay": -1.0}, {"weight_decay": float("nan")}):
+        with pytest.raises(ConfigError, match="steps is .* takes 0 or more"):
+            fit_linear(x, labels, classes=3, seed=0, **wrong)

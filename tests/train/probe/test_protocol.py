@@ -32,8 +32,8 @@ def test_rates_of_the_authors() -> None:
 
 def test_sizes_share_the_epochs() -> None:
     training = Training(epochs=5, lr=1.0, schedule="cosine", sizes=(16, 24))
-    assert [training.size(epoch, 32) for epoch in range(5)] == [16, 16, 16, 24, 24]
-    assert Training(epochs=5, lr=1.0, schedule="cosine").size(3, 32) == 32
+    assert training.first_epochs() == {0: 16, 3: 24}
+    assert Training(epochs=5, lr=1.0, schedule="cosine").first_epochs() == {}
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,12 @@ def test_without_a_masker_there_are_no_slots(tmp_path: Path) -> None:
         evaluate_occlusion(bare, kinds=["slots"])
 
 
-@pytest.mark.parametrize("wrong", [{"kinds": ["stripes"]}, {"shares": (1.5,)}])
+def test_what_is_named_twice_counts_once(tmp_path: Path) -> None:
+    once, twice = (evaluate_occlusion(task(tmp_path), kinds=n * ["block"], shares=n * (0.1,)) for n in (1, 2))
+    assert once == twice
+
+
+@pytest.mark.parametrize("wrong", [{"kinds": ["stripes"]}, {"shares": (1.5,)}, {"patch": 0}])
 def test_impossible_settings(tmp_path: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         evaluate_occlusion(task(tmp_path), **wrong)

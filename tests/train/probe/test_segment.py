@@ -216,6 +216,8 @@ def wrong(data: Path, what: str) -> dict[str, object]:
         "void": {"void": 256},
         "protocol": {"protocol": "mine"},
         "crop": {"crop_pct": 0.5},
+        "grid": {"grid_cells": 0},
+        "images": {"test_images": 0},
     }[what]
 
 
@@ -233,6 +235,8 @@ def wrong(data: Path, what: str) -> dict[str, object]:
         ("void", ConfigError, "256"),
         ("protocol", ConfigError, "mine"),
         ("crop", ConfigError, "whole image"),
+        ("grid", ConfigError, "1 to 256 cells"),
+        ("images", ConfigError, "from 1 up"),
     ],
 )
 def test_mistakes_are_named(data: Path, what: str, kind: type[AdiosError], says: str) -> None:
