@@ -116,9 +116,7 @@ def _assert_tables(result: dict[str, Any]) -> None:
     assert "| adios-all | 2 | 16 | 2.50 |" in time
 
 
-def test_new_arms_are_measured_against_the_costs_that_there_are(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_arms_are_measured_against_the_costs_that_there_are(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([{"none": 1.0, "patches": 1.5}, {"none": 2.0, "adios-all": 5.0}])
     monkeypatch.setattr(module, "measure_costs", lambda *_, **__: {"simclr": next(found)})
     study._costs(["simclr"], ["patches"])

@@ -55,5 +55,5 @@ def test_impossible_settings() -> None:
     with pytest.raises(ConfigError, match="at least two"):
         fit_linear(x[:1], labels[:1], classes=3, seed=0)
     for wrong in ({"steps": 0}, {"weight_decay": -1.0}, {"weight_decay": float("nan")}):
-        with pytest.raises(ConfigError, match="steps is .* takes 0 or more"):
+        with pytest.raises(ConfigError, match=r"steps is .* takes 0 or more"):
             fit_linear(x, labels, classes=3, seed=0, **wrong)
