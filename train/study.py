@@ -29,7 +29,7 @@ from .trainer import Trainer
 
 Budget = Literal["images", "time"]
 BUDGETS: tuple[Budget, ...] = ("images", "time")
-RESULT = "result.json"
+RESULT, COSTS, RECORD = "result.json", "costs.json", "study.json"
 RANDOM = "random"
 
 ARMS: dict[str, tuple[str, ...]] = {
@@ -143,17 +143,32 @@ class Study:
                 f"The recipe's images is {recipe.images}; variants are chosen by training images after the first "
                 f"{self.judges.train_images}, which no run may see: set it to {self.judges.train_images} or fewer."
             )
+        self._unpack()
         costs = self._costs(methods, arms)
         for row in rows(recipe, costs, budgets=budgets, methods=methods, arms=arms, seeds=seeds):
             self._row(row, show_progress)
             self._random(row)
         text = json.dumps({"recipe": recipe.to_dict(), "costs": costs, "runs": self._records()}, indent=1)
-        write_text(self.folder / "study.json", text + "\n")
+        write_text(self.folder / RECORD, text + "\n")
         return cast("dict[str, Any]", json.loads(text))
+
+    def _unpack(self) -> None:
+        """Take what ``study.json`` has for done, so that a comparison goes on from it alone."""
+        path = self.folder / RECORD
+        if not path.exists():
+            return
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not (self.folder / COSTS).exists():
+            write_text(self.folder / COSTS, json.dumps(record["costs"], indent=1) + "\n")
+        for run in record["runs"]:
+            result = self.folder / run["name"] / RESULT
+            if not result.exists():
+                result.parent.mkdir(exist_ok=True)
+                write_text(result, json.dumps(run, indent=1) + "\n")
 
     def _costs(self, methods: Sequence[str], arms: Sequence[str]) -> dict[str, dict[str, float]]:
         """Measured once for a folder, so that its runs stay the same."""
-        path = self.folder / "costs.json"
+        path = self.folder / COSTS
         known: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         missing = [m for m in methods if not {"none", *arms} <= known.get(m, {}).keys()]
         if missing:
@@ -207,7 +222,7 @@ class Study:
 
     def _judge(self, folder: Path, model: Path, seed: int, facts: dict[str, Any]) -> None:
         figures = self.judges.figures(str(model), seed=seed, random=facts["arm"] == RANDOM)
-        write_text(folder / RESULT, json.dumps(facts | {"figures": figures}, indent=1) + "\n")
+        write_text(folder / RESULT, json.dumps({"name": folder.name} | facts | {"figures": figures}, indent=1) + "\n")
 
     def _records(self) -> list[dict[str, Any]]:
         paths = sorted(self.folder.glob(f"*/{RESULT}"))

@@ -10,7 +10,7 @@ from adios_zoo.knn import knn_grid
 
 from .probe.altered import Classifier
 from .probe.features import Features, check_labels, features_of
-from .probe.linear import LinearProbe, fit_linear
+from .probe.linear import LinearProbe
 from .probe.protocol import protocol
 from .probe.robust import OCCLUSIONS, evaluate_occlusion
 from .probe.task import Task, accuracies
@@ -88,7 +88,6 @@ class Judges:
             "knn": _knn(fitted, test),
             "linear": _accuracy(classifier.probe, test),
             "transfer_knn": _knn(*others),
-            "transfer_linear": _accuracy(_probe(*others, seed), others[1]),
             "occlusion": {"clean": occlusion["clean"], **occlusion["accuracy"]},
             "data": {name: part.record for name, part in zip(("train", "test"), (known, test), strict=True)}
             | {name: part.record for name, part in zip(("transfer_train", "transfer_test"), others, strict=True)},
@@ -101,10 +100,6 @@ def _part(features: Features, rows: slice) -> Features:
 
 def _knn(train: Features, test: Features) -> float:
     return knn_grid(train.features, train.labels, test.features, test.labels, protocol().cells)[0].acc1
-
-
-def _probe(train: Features, test: Features, seed: int) -> LinearProbe:
-    return fit_linear(train.features, train.labels, classes=check_labels(train.labelled, test.labelled), seed=seed)
 
 
 def _accuracy(probe: LinearProbe, test: Features) -> float:

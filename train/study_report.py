@@ -17,8 +17,7 @@ _HIDDEN = "0.5"
 _FIGURES = {
     "k-NN": ("knn",),
     "linear": ("linear",),
-    "transfer k-NN": ("transfer_knn",),
-    "transfer linear": ("transfer_linear",),
+    "transfer, k-NN": ("transfer_knn",),
     "half hidden": ("occlusion", "patches", _HIDDEN),
 }
 _COLOURS = ("#555555", "#3b75af", "#70a8d8", "#c8553d", "#8c2d19")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,11 @@ def test_a_study_is_not_done_twice_and_its_tables_say_what_was_found(
     monkeypatch.setattr(module, "pretrain", forbidden)
     monkeypatch.setattr(Judges, "figures", forbidden)
     assert study.run(arms=arms, seeds=[0], show_progress=False) == result
+
+    elsewhere = replace(study, folder=tmp_path / "elsewhere")
+    elsewhere.folder.mkdir()
+    shutil.copy(study.folder / "study.json", elsewhere.folder)
+    assert elsewhere.run(arms=arms, seeds=[0], show_progress=False) == result
 
     _assert_tables(result)
     assert f"masker.kind=none seed=0 epochs=2 --data {study.judges.train} -o simclr-none-2-epochs-0" in commands(result)
