@@ -29,6 +29,7 @@ from adios_zoo.errors import AdiosError, ConfigError, DataError, DownloadError
 from adios_zoo.knn import Cell
 from adios_zoo.preprocess import make_transform
 from adios_zoo.sources import open_source
+from tests.conftest import DATA
 from tests.models import saved_model, small_model
 from tests.train.probe.test_features import stored
 from tests.train.small import write_images
@@ -40,6 +41,19 @@ SHORT = Training(epochs=2, lr=0.05, schedule="cosine", batch_size=8, frozen_stat
 def task(tmp_path: Path) -> Task:
     source = write_images(tmp_path / "a.parquet", 36)
     return Task(train=source, test=source, model=str(saved_model(tmp_path / "m")), test_images=24)
+
+
+@pytest.mark.skipif(not (DATA / "tiny-imagenet").is_dir(), reason="ADIOS_DATA names no folder with tiny-imagenet/")
+def test_the_bundled_encoder_sees_more_than_a_random_one() -> None:
+    source = DATA / "tiny-imagenet"
+    task = Task(
+        train=f"parquet:{source}/train-00000-of-*.parquet",
+        test=f"parquet:{source}/valid.parquet",
+        train_images=5000,
+        test_images=1000,
+    )
+    trained, random = (evaluate_knn(replace(task, random_seed=seed))["figures"]["acc1"] for seed in (None, 0))
+    assert trained > random + 4
 
 
 def test_knn_of_the_standard_protocol(task: Task) -> None:
