@@ -127,6 +127,7 @@ def draw(study: Mapping[str, Any], file: Path) -> None:
             ax.set_xticks(range(len(found)), [group.arm for group in found], rotation=35, ha="right")
             if random:
                 ax.axhline(statistics.mean(random), color="#999999", linestyle=":", linewidth=1)
+                ax.text(0, statistics.mean(random), "random initialisation", color="#777777", fontsize=7, va="bottom")
             ax.set_title(f"{method}, equal {budget}")
             ax.set_ylabel("k-NN top-1, %")
         _occlusion(axes[-1], panels[0][2])
