@@ -29,7 +29,7 @@ encoder: {architecture: test_resnet}
 masker: {image_size: 32, slots: 3, base_channels: 8}
 game: {method: METHOD, mask_use: USE, alpha_entropy: 0.2, projector_hidden: 16, projector_output: 8}
 # Small steps: after a few large ones round-off has grown to anything.
-optimiser: {warmup_epochs: 1, lr: 0.003, masker_lr: 0.003, probe_lr: 0.003}
+optimiser: {warmup_epochs: 0, lr: 0.0003, masker_lr: 0.0003, probe_lr: 0.003}
 """
 
 
