@@ -243,11 +243,11 @@ def measure_costs(
 
     The processor's time, not the clock's, so that other programs on the machine favour no arm.
     """
+    epochs = read_recipe(recipe).epochs
     found: dict[str, dict[str, float]] = {}
     for method in methods:
         names = list(dict.fromkeys(["none", *arms]))
         seconds: dict[str, list[float]] = {arm: [] for arm in names}
-        epochs = read_recipe(recipe).epochs
         recipes = {arm: read_recipe(recipe, Row("images", method, arm, 0, epochs).settings()) for arm in names}
         first = next(iter(recipes.values()))
         images = load_images(data, limit=first.batch_size * first.masker.every * (_ROUNDS + 1))

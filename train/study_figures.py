@@ -9,7 +9,7 @@ from adios_zoo.errors import DataError
 from adios_zoo.knn import knn_grid
 
 from .probe.altered import Classifier
-from .probe.features import Features, check_labels, features_of
+from .probe.features import Features, labelled
 from .probe.linear import LinearProbe
 from .probe.protocol import protocol
 from .probe.robust import OCCLUSIONS, evaluate_occlusion
@@ -66,9 +66,7 @@ class Judges:
         )
 
         def features(source: str, limit: int) -> Features:
-            found = features_of(task.encoder, source, limit=limit, card=task.card)
-            check_labels(found.labelled)
-            return found
+            return labelled(task.encoder, source, limit=limit, card=task.card)
 
         known = features(self.train, self.train_images + self.validation_images)
         if len(known) <= self.train_images:

@@ -28,7 +28,7 @@ probe: true
 encoder: {architecture: test_resnet}
 masker: {image_size: 32, slots: 3, base_channels: 8}
 game: {method: METHOD, mask_use: USE, alpha_entropy: 0.2, projector_hidden: 16, projector_output: 8}
-# Small steps: after a few large ones round-off has grown to anything.
+# Small steps: after a few large ones round-off, other for half a batch, has grown to anything.
 optimiser: {warmup_epochs: 0, lr: 0.0003, masker_lr: 0.0003, probe_lr: 0.003}
 """
 
@@ -89,8 +89,7 @@ def test_a_run_of_two_processes_ends_like_a_run_of_one(tmp_path: Path, method: s
     for name in ("model", "masker"):
         one, two = (load_file(tmp_path / run / "model" / f"{name}.safetensors") for run in ("one", "two"))
         for key, value in one.items():
-            # Float32: products of half a batch round differently, and a run of steps makes more of it.
-            torch.testing.assert_close(two[key], value, rtol=1e-2, atol=5e-3, msg=lambda m, key=key: f"{key}: {m}")
+            torch.testing.assert_close(two[key], value, rtol=1e-2, atol=1e-3, msg=lambda m, key=key: f"{key}: {m}")
     one, two = (
         [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()] for run in ("one", "two")
     )

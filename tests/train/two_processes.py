@@ -7,10 +7,11 @@ import json
 import torch
 from adios_zoo.train.game import Game, GameSettings
 from adios_zoo.train.processes import Processes, start_processes
+from adios_zoo.train.small_maps import fast_small_maps
 from torch import Tensor
 
+from adios_zoo.encoder import create_encoder, feature_width
 from adios_zoo.masker import Masker
-from tests.reference import tiny_encoder
 
 BATCH = 8
 
@@ -28,8 +29,14 @@ def new_game(method: str, use: str, processes: Processes) -> Game:
         projector_output=8,
         predictor_hidden=8,
     )
+    encoder = create_encoder("test_resnet")  # which ends on small maps
     game = Game(
-        tiny_encoder(), Masker(32, 3, 8, "gn", 4), settings, features=32, classes=4, processes=processes
+        encoder,
+        Masker(32, 3, 8, "gn", 4),
+        settings,
+        features=feature_width(encoder),
+        classes=4,
+        processes=processes,
     ).double()
     with torch.no_grad():  # a head that tells the images apart
         game.masker.head.weight.mul_(20)
@@ -42,7 +49,7 @@ def play(
     part = processes.part(BATCH)
     batch = {v: view[part] for v, view in x.items()}
     chosen = index[part] if game.settings.mask_use == "one" else None
-    with processes.synced_batch_norm():
+    with processes.synced_batch_norm(), fast_small_maps(processes.device):
         masks = game.masks(batch)
         turn = game.encoder_turn(batch, masks, chosen, labels[part])
         encoder = [p for n in game.players() for p in n.parameters()]
