@@ -1,7 +1,7 @@
 """The comparison: does adversarial masking help, against no masks and random ones, at equal cost?
 
 One small recipe is trained with every way of masking, for the same number of images and for the same time, and each
-encoder is judged alike.  A run is a folder; what is finished is not done again.
+encoder is judged alike.  ``study.json`` has what is known; what it has is not done again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .batches import InMemory, Plan
 from .data import load_images
 from .loop import Run, pretrain
 from .processes import Processes
-from .recipe import Recipe, read_recipe
+from .recipe import Recipe, parse_recipe, read_recipe
 from .study_figures import Judges
 from .trainer import Trainer
 
 Budget = Literal["images", "time"]
 BUDGETS: tuple[Budget, ...] = ("images", "time")
-RESULT, COSTS, RECORD = "result.json", "costs.json", "study.json"
+RECORD = "study.json"
 RANDOM = "random"
 
 ARMS: dict[str, tuple[str, ...]] = {
@@ -106,7 +106,7 @@ def rows(
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison in its folder: ``costs.json``, a folder for each run, ``study.json`` with all records.
+    """A comparison in its folder: ``study.json``, and a folder for each run. One process at a time works on it.
 
     Attributes:
         folder: of the comparison.
@@ -130,10 +130,12 @@ class Study:
         """Train and judge what is not done yet; a run that was interrupted goes on.
 
         Returns:
-            What ``study.json`` holds: ``costs`` in processor seconds an image, and a record of every run of the folder.
+            What ``study.json`` holds: the ``recipe``, ``costs`` in processor seconds an image, and of ``runs`` a record
+            each, by name.
 
         Raises:
-            ConfigError: unknown arms, budgets or methods, or a recipe that trains on images kept for choices.
+            ConfigError: unknown arms, budgets or methods, a recipe that trains on images kept for choices, or a folder
+                with runs of another recipe.
             AdiosError: as :func:`adios_zoo.train.loop.pretrain`.
         """
         _check(budgets, arms)
@@ -143,48 +145,42 @@ class Study:
                 f"The recipe's images is {recipe.images}; variants are chosen by training images after the first "
                 f"{self.judges.train_images}, which no run may see: set it to {self.judges.train_images} or fewer."
             )
-        self._unpack()
-        costs = self._costs(methods, arms)
-        for row in rows(recipe, costs, budgets=budgets, methods=methods, arms=arms, seeds=seeds):
-            self._row(row, show_progress)
-            self._random(row)
-        text = json.dumps({"recipe": recipe.to_dict(), "costs": costs, "runs": self._records()}, indent=1)
-        write_text(self.folder / RECORD, text + "\n")
-        return cast("dict[str, Any]", json.loads(text))
+        study = self._read(recipe)
+        self._measure(study["costs"], methods, arms)
+        self._write(study)
+        for row in rows(recipe, study["costs"], budgets=budgets, methods=methods, arms=arms, seeds=seeds):
+            for name, facts in ((row.name, self._trained), (f"{RANDOM}-{row.seed}", self._random)):
+                if name not in {run["name"] for run in study["runs"]}:
+                    study["runs"].append({"name": name} | facts(row, show_progress))
+                    self._write(study)
+        return self._read(recipe)
 
-    def _unpack(self) -> None:
-        """Take what ``study.json`` has for done, so that a comparison goes on from it alone."""
+    def _read(self, recipe: Recipe) -> dict[str, Any]:
         path = self.folder / RECORD
         if not path.exists():
-            return
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not (self.folder / COSTS).exists():
-            write_text(self.folder / COSTS, json.dumps(record["costs"], indent=1) + "\n")
-        for run in record["runs"]:
-            result = self.folder / run["name"] / RESULT
-            if not result.exists():
-                result.parent.mkdir(exist_ok=True)
-                write_text(result, json.dumps(run, indent=1) + "\n")
+            return {"recipe": recipe.to_dict(), "costs": {}, "runs": []}
+        study = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        if parse_recipe(study["recipe"], what=f"The recipe in {path}") != recipe:
+            raise ConfigError(f"{path} compares runs of another recipe than {self.recipe}; choose another folder.")
+        return study
 
-    def _costs(self, methods: Sequence[str], arms: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Measured once for a folder, so that its runs stay the same."""
-        path = self.folder / COSTS
-        known: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        missing = [m for m in methods if not {"none", *arms} <= known.get(m, {}).keys()]
+    def _write(self, study: dict[str, Any]) -> None:
+        study["runs"].sort(key=lambda run: run["name"])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / RECORD, json.dumps(study, indent=1) + "\n")
+
+    def _measure(self, costs: dict[str, dict[str, float]], methods: Sequence[str], arms: Sequence[str]) -> None:
+        """Add the costs that are missing; those that are there stay, so that the runs stay the same."""
+        missing = [m for m in methods if not {"none", *arms} <= costs.get(m, {}).keys()]
         if missing:
             for method, seconds in measure_costs(self.recipe, self.judges.train, methods=missing, arms=arms).items():
                 # Only what was measured together can be compared: new arms are put beside the old ``none``.
-                old = known.get(method, {})
+                old = costs.get(method, {})
                 scale = old.get("none", seconds["none"]) / seconds["none"]
-                known[method] = {arm: scale * value for arm, value in seconds.items()} | old
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(known, indent=1) + "\n")
-        return known
+                costs[method] = {arm: scale * value for arm, value in seconds.items()} | old
 
-    def _row(self, row: Row, show_progress: bool) -> None:
+    def _trained(self, row: Row, show_progress: bool) -> dict[str, Any]:
         folder, settings = self.folder / row.name, row.settings()
-        if (folder / RESULT).exists():
-            return
         model = Run(folder).model
         if not model.exists():
             pretrain(
@@ -197,36 +193,27 @@ class Study:
             )
         training = card_of_folder(model).training
         command = ["adios", "pretrain", self.recipe, *settings, "--data", self.judges.train, "-o", row.name]
-        self._judge(
-            folder,
-            model,
-            row.seed,
-            {
-                "method": row.method,
-                "arm": row.arm,
-                "seed": row.seed,
-                "epochs": row.epochs,
-                "images_seen": row.epochs * training["images"],
-                "command": shlex.join(command),
-                "training": training,
-            },
-        )
+        return {
+            "method": row.method,
+            "arm": row.arm,
+            "seed": row.seed,
+            "epochs": row.epochs,
+            "images_seen": row.epochs * training["images"],
+            "command": shlex.join(command),
+            "training": training,
+            "figures": self.judges.figures(str(model), seed=row.seed),
+        }
 
-    def _random(self, row: Row) -> None:
+    def _random(self, row: Row, _: bool) -> dict[str, Any]:
         """The same encoder at random initialisation."""
-        folder = self.folder / f"{RANDOM}-{row.seed}"
-        if not (folder / RESULT).exists():
-            folder.mkdir(exist_ok=True)
-            facts = {"method": "", "arm": RANDOM, "seed": row.seed, "epochs": 0, "images_seen": 0}
-            self._judge(folder, Run(self.folder / row.name).model, row.seed, facts)
-
-    def _judge(self, folder: Path, model: Path, seed: int, facts: dict[str, Any]) -> None:
-        figures = self.judges.figures(str(model), seed=seed, random=facts["arm"] == RANDOM)
-        write_text(folder / RESULT, json.dumps({"name": folder.name} | facts | {"figures": figures}, indent=1) + "\n")
-
-    def _records(self) -> list[dict[str, Any]]:
-        paths = sorted(self.folder.glob(f"*/{RESULT}"))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return {
+            "method": "",
+            "arm": RANDOM,
+            "seed": row.seed,
+            "epochs": 0,
+            "images_seen": 0,
+            "figures": self.judges.figures(str(Run(self.folder / row.name).model), seed=row.seed, random=True),
+        }
 
 
 def _check(budgets: Sequence[str], arms: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from adios_zoo.errors import DataError
 from adios_zoo.knn import knn_grid
 
-from .probe.altered import Classifier
+from .probe.altered import ProbeClassifier
 from .probe.features import Features, labelled
 from .probe.linear import LinearProbe
 from .probe.protocol import protocol
@@ -79,7 +79,7 @@ class Judges:
             features(self.transfer_train, self.transfer_train_images),
             features(self.transfer_test, self.transfer_test_images),
         )
-        classifier = Classifier(task, seed=seed, features=fitted)
+        classifier = ProbeClassifier(task, seed=seed, features=fitted)
         occlusion = evaluate_occlusion(task, kinds=OCCLUSIONS, shares=SHARES, seed=seed, classifier=classifier)
         return {
             "knn_validation": _knn(fitted, choosing),

@@ -125,8 +125,17 @@ def _assert_tables(result: dict[str, Any]) -> None:
 def test_new_arms_are_measured_against_the_costs_that_there_are(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([{"none": 1.0, "patches": 1.5}, {"none": 2.0, "adios-all": 5.0}])
     monkeypatch.setattr(module, "measure_costs", lambda *_, **__: {"simclr": next(found)})
-    study._costs(["simclr"], ["patches"])
-    assert study._costs(["simclr"], ["adios-all"]) == {"simclr": {"none": 1.0, "patches": 1.5, "adios-all": 2.5}}
+    study.run(arms=["patches"], seeds=[], show_progress=False)
+    result = study.run(arms=["adios-all"], seeds=[], show_progress=False)
+    assert result["costs"] == {"simclr": {"none": 1.0, "patches": 1.5, "adios-all": 2.5}}
+
+
+@pytest.mark.usefixtures("cheap")
+def test_a_folder_holds_runs_of_one_recipe(study: Study) -> None:
+    study.run(seeds=[], show_progress=False)
+    Path(study.recipe).write_text(RECIPE.replace("batch_size: 8", "batch_size: 4"))
+    with pytest.raises(ConfigError, match="another recipe"):
+        study.run(seeds=[], show_progress=False)
 
 
 @pytest.mark.usefixtures("cheap")

@@ -37,7 +37,7 @@ Alterations = Callable[[Tensor, int], Iterable[tuple[K, Tensor]]]
 _CHUNK = 32
 
 
-class Classifier:
+class ProbeClassifier:
     """A task's encoder with a linear classifier, which is fitted to features of the task's training images.
 
     Attributes:
@@ -90,7 +90,7 @@ class Judged(Generic[K]):
         return 100 * (1 - accuracy / self.clean) if self.clean else None
 
 
-def judge(classifier: Classifier, test: str, alterations: Alterations[K]) -> Judged[K]:
+def judge(classifier: ProbeClassifier, test: str, alterations: Alterations[K]) -> Judged[K]:
     """Accuracy on the images of a source, clean and altered; each is decoded once.
 
     As many of them are judged as the classifier's task says.

@@ -12,7 +12,7 @@ from typing import Any
 
 from adios_zoo.errors import DataError
 
-from .altered import Classifier, judge, nothing
+from .altered import ProbeClassifier, judge, nothing
 from .table import columns, number, title
 from .task import Task
 
@@ -51,7 +51,7 @@ def evaluate_backgrounds(task: Task, folder: Path, *, seed: int = 0) -> dict[str
         if not own.is_dir():
             raise DataError(f"{folder} has no original/train to fit a classifier to; give training images by --train.")
         task = replace(task, train=str(own))
-    classifier = Classifier(task, seed=seed)
+    classifier = ProbeClassifier(task, seed=seed)
     judged = {name: judge(classifier, str(path), nothing) for name, path in found.items()}
     accuracy = {name: result.clean for name, result in judged.items()}
     both = accuracy.get("mixed_same"), accuracy.get("mixed_rand")

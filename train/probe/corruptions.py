@@ -21,7 +21,7 @@ from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.preprocess import Pixels
 
 from ..chance import seed_for
-from .altered import Classifier, judge, nothing
+from .altered import ProbeClassifier, judge, nothing
 from .table import columns, number, title
 from .task import Task
 
@@ -135,7 +135,7 @@ def _judged(
     task: Task, wanted: list[Condition], folders: dict[Condition, Path] | None, *, seed: int, workers: int
 ) -> dict[str, Any]:
     """Settings and accuracies of one model."""
-    classifier = Classifier(task, seed=seed)
+    classifier = ProbeClassifier(task, seed=seed)
     corrupted: object = "as the encoder is given them"
     if folders is not None:
         found = judge(classifier, task.test, nothing)

@@ -13,7 +13,7 @@ from adios_zoo.errors import ConfigError
 
 from ..chance import Draws, generator_for, seed_for
 from ..random_masks import random_masks
-from .altered import Classifier, judge
+from .altered import ProbeClassifier, judge
 from .table import columns, number, title
 from .task import Task
 
@@ -108,7 +108,7 @@ def evaluate_occlusion(
     shares: Sequence[float] = SHARES,
     patch: int | None = None,
     seed: int = 0,
-    classifier: Classifier | None = None,
+    classifier: ProbeClassifier | None = None,
 ) -> dict[str, Any]:
     """Accuracy of a linear classifier, fitted to clean images, as a growing share of each test image is hidden.
 
@@ -146,7 +146,7 @@ def evaluate_occlusion(
     size = task.card.input_size
     patch = default_patch(size) if patch is None else patch
     check_patch(patch, size)
-    classifier = classifier or Classifier(task, seed=seed)
+    classifier = classifier or ProbeClassifier(task, seed=seed)
     hiding = _Hiding(classifier, kinds, shares, patch, seed)
     found = judge(classifier, task.test, hiding)
     accuracy = {kind: {f"{share:g}": found.altered[kind, share] for share in shares} for kind in kinds}
@@ -168,7 +168,7 @@ class _Hiding:
     """Hides each share in each way, and adds up the areas of the masker's slots."""
 
     def __init__(
-        self, classifier: Classifier, kinds: Sequence[str], shares: Sequence[float], patch: int | None, seed: int
+        self, classifier: ProbeClassifier, kinds: Sequence[str], shares: Sequence[float], patch: int | None, seed: int
     ) -> None:
         self.areas: Tensor = torch.zeros(())
         self._classifier, self._kinds, self._shares, self._patch, self._seed = classifier, kinds, shares, patch, seed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from adios_zoo.train.chance import seed_for
-from adios_zoo.train.probe.altered import Classifier
+from adios_zoo.train.probe.altered import ProbeClassifier
 from adios_zoo.train.probe.robust import _Hiding, evaluate_occlusion, occluded
 from adios_zoo.train.probe.task import Task
 from torch import Tensor
@@ -97,7 +97,7 @@ def test_occlusion_does_not_depend_on_how_many_images_follow(tmp_path: Path) -> 
 def test_slots_are_hidden_from_their_heart(tmp_path: Path) -> None:
     """The hidden part is where the drawn slot has the most weight."""
     given = task(tmp_path)
-    hiding = _Hiding(Classifier(given, seed=0), ["slots"], (0.25,), None, 0)
+    hiding = _Hiding(ProbeClassifier(given, seed=0), ["slots"], (0.25,), None, 0)
     pictures = images(2, 32)
     altered = dict(hiding(pictures, 0))
     with torch.inference_mode():
