@@ -1,8 +1,8 @@
 """The page of results, ``docs/results.md``: from the cards of the bundled models and the record of the comparison.
 
-``python -m adios_zoo.train.results`` in a checkout writes it anew.  With ``--output FOLDER --pictures
-"parquet:$TINY_IMAGENET/valid.parquet"`` it also draws masks and nearest neighbours of those images, which are not this
-project's to publish.
+``python -m adios_zoo.train.results`` in a checkout writes it anew, with the masks of a few photographs that anyone may
+publish.  With ``--output FOLDER --pictures "parquet:$TINY_IMAGENET/valid.parquet"`` it also draws masks and nearest
+neighbours of those images, which are not this project's to publish.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from .pictures import seen_masks, write_picture
 from .study_report import commands, draw, tables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-STUDY, PLOT, PAGE = "study.json", "study.svg", "results.md"
+STUDY, PLOT, PHOTOGRAPHS, PAGE = "study.json", "study.svg", "photographs.png", "results.md"
 _QUERIES, _NEIGHBOURS = 10, 6
+_PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket")  # of scikit-image, in the public domain
 
 _INTRODUCTION = """\
 # Results
@@ -67,14 +68,19 @@ All of them, with figures, tables and the picture: see `adios evaluate study` in
 _PICTURES = """\
 ## Pictures
 
+![masks of photographs](photographs.png)
+
+The masks of `resnet18_tin200` for photographs that come with scikit-image, all in the public domain: {photographs}.
+None was trained on. The masker sees 64 pixels.
+"""
+
+_VALIDATION = """\
 ![masks of validation images](masks.png)
 
 ![nearest neighbours among the validation images](neighbours.png)
 """
 
-_NO_PICTURES = """\
-## Pictures
-
+_NO_VALIDATION = """\
 The images of Tiny-ImageNet are not ours to publish. `python -m adios_zoo.train.results --output FOLDER --pictures
 "parquet:$TINY_IMAGENET/valid.parquet"` writes this page with the masks of validation images and their nearest
 neighbours.
@@ -87,7 +93,8 @@ def results_page(study: Mapping[str, Any] | None, *, pictures: bool = False) -> 
     parts = [_INTRODUCTION, *map(_model, cards.values())]
     if study is not None:
         parts.append(_STUDY.format(setting=_setting(study), tables=tables(study).strip(), commands=commands(study)))
-    return "\n".join([*parts, _PICTURES if pictures else _NO_PICTURES])
+    parts.append(_PICTURES.format(photographs=", ".join(_PHOTOGRAPHS)))
+    return "\n".join([*parts, _VALIDATION if pictures else _NO_VALIDATION])
 
 
 def _model(card: Card) -> str:
@@ -114,28 +121,42 @@ def _setting(study: Mapping[str, Any]) -> str:
     )
 
 
-def draw_pictures(folder: Path, source: str, *, model: str = registry.DEFAULT_MODEL) -> None:
-    """Write ``masks.png`` and ``neighbours.png`` of the first images of a source into a folder."""
-    loaded = load_model(model)
-    assert loaded.masker is not None  # the bundled models have one
+def draw_masks(file: Path, source: str, *, caption: str) -> None:
+    """Draw the bundled masker's masks of the first images of a source."""
+    loaded = load_model(registry.DEFAULT_MODEL)
+    assert loaded.masker is not None  # it has one
     images, masks = seen_masks(loaded.masker, load_images(source, limit=_QUERIES).images, loaded.card)
-    epochs = loaded.card.training["epochs"]
-    write_picture(folder / "masks.png", images, masks, epoch=epochs, caption=f"{loaded.card.name}, validation images")
+    title = f"{loaded.card.name}, {caption}"
+    write_picture(file, images, masks, epoch=loaded.card.training["epochs"], caption=title)
+
+
+def draw_photographs(file: Path) -> None:
+    """Draw the masks of photographs that come with scikit-image, which the extra ``evaluate`` brings."""
+    from skimage import data, io
+
+    with TemporaryDirectory() as folder:
+        for name in _PHOTOGRAPHS:
+            io.imsave(Path(folder) / f"{name}.png", getattr(data, name)())
+        draw_masks(file, folder, caption="photographs")
+
+
+def draw_neighbours(file: Path, source: str) -> None:
+    """Draw the first images of a source, each beside its nearest neighbours in it."""
     with TemporaryDirectory() as temporary:
         features = Path(temporary) / "features.parquet"
-        extract_to_file(source, features, extractor=FeatureExtractor(model, device="cpu"), progress=False)
+        extract_to_file(source, features, extractor=FeatureExtractor(device="cpu"), progress=False)
         queries = open_features(features).take_ids(list(range(_QUERIES)))
         answers, _ = find_neighbours(queries, features, k=_NEIGHBOURS)
-    write_sheet(folder / "neighbours.png", answers, title=loaded.card.name, images=[source])
+    write_sheet(file, answers, title=registry.DEFAULT_MODEL, images=[source])
 
 
 def write_page(folder: Path, *, study: Path | None = None, pictures: str | None = None) -> Path:
-    """Write the page, the comparison's picture and, from a source of images, those of masks and neighbours.
+    """Write the page and its pictures.
 
     Args:
         folder: where to; made if absent.
         study: the comparison's ``study.json``; ``None`` leaves it out.
-        pictures: validation images, see :mod:`adios_zoo.sources`; ``None`` draws none.
+        pictures: validation images, see :mod:`adios_zoo.sources`, whose masks and neighbours are drawn too.
 
     Returns:
         The page's path.
@@ -144,8 +165,10 @@ def write_page(folder: Path, *, study: Path | None = None, pictures: str | None 
     folder.mkdir(parents=True, exist_ok=True)
     if record is not None:
         draw(record, folder / PLOT)
+    draw_photographs(folder / PHOTOGRAPHS)
     if pictures is not None:
-        draw_pictures(folder, pictures)
+        draw_masks(folder / "masks.png", pictures, caption="validation images")
+        draw_neighbours(folder / "neighbours.png", pictures)
     write_text(folder / PAGE, results_page(record, pictures=pictures is not None))
     return folder / PAGE
 

@@ -18,7 +18,9 @@ def test_the_page_in_the_docs_is_up_to_date(tmp_path: Path) -> None:
     page = results.write_page(tmp_path, study=DOCS / results.STUDY)
     text = page.read_text()
     assert text == (DOCS / results.PAGE).read_text(), "write it anew by python -m adios_zoo.train.results"
-    assert (tmp_path / results.PLOT).stat().st_size > 10_000
+    for picture in (results.PLOT, results.PHOTOGRAPHS):
+        assert (tmp_path / picture).stat().st_size > 10_000
+        assert (DOCS / picture).exists()
     for figure in adios_zoo.card("resnet18_tin200").figures:
         assert f"| {figure.name} | {figure.value:g} {figure.unit} |" in text
 
