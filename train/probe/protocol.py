@@ -60,7 +60,7 @@ class Training:
         """The learning rate at a time in epochs, from 0, with fractions."""
         if self.schedule == "steps":
             return self.lr * DROP ** sum(epoch >= share * self.epochs for share in self.steps)
-        warmup = round(self.warmup * self.epochs)
+        warmup = self.warmup * self.epochs
         return warmup_cosine(epoch, self.lr, warmup_epochs=warmup, max_epochs=self.epochs, start=0.0)
 
     def first_epochs(self) -> dict[int, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 from adios_zoo.train.probe.protocol import Training, protocol
 
@@ -28,6 +31,18 @@ def test_rates_of_the_authors() -> None:
     assert finetune.rate(9) == finetune.rate(10) == 0.5
     assert finetune.rate(105) == pytest.approx(0.25)
     assert finetune.rate(200) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 10, 30])
+def test_a_short_fine_tuning_warms_up_too(epochs: int) -> None:
+    finetune = replace(protocol("paper").finetune, epochs=epochs)
+    rates = [finetune.rate(step / 1000) for step in range(1000 * epochs)]
+    peak = rates.index(max(rates))
+    assert rates[0] == 0
+    assert 0 < peak <= max(0.05 * epochs, 1) * 1000
+    assert max(rates) == pytest.approx(0.5, rel=0.01)
+    assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
+    assert max(abs(b - a) for a, b in pairwise(rates)) < 0.02
 
 
 def test_sizes_share_the_epochs() -> None:
