@@ -10,13 +10,15 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from adios_zoo import registry
-from adios_zoo.files import write_text
+from adios_zoo.errors import AdiosError
+from adios_zoo.files import replacing, write_text
 from adios_zoo.model import load_model
-from adios_zoo.model_card import CONFIG, README, Card, Figure, card_of_folder
+from adios_zoo.model_card import Card, Figure, card_of_folder, parse_card, read_json
 
 from .probe.knn import evaluate_knn
 from .probe.linear import evaluate_linear
@@ -31,7 +33,8 @@ def bundle(
 ) -> Card:
     """Copy a model folder into ``package`` with its figures, beside those of a random initialisation.
 
-    k-NN and linear probe (its mean over three seeds) of the standard protocol, on all images.
+    k-NN and linear probe (its mean over three seeds) of the standard protocol, on all images.  Nothing in ``package``
+    changes before they are known, nor if the model's predecessor there has the better k-NN.
 
     Args:
         folder: of the trained model.
@@ -40,12 +43,28 @@ def bundle(
         shown: both as the figures' command should name them.
         aliases: further names in the zoo.
         package: where ``weights/`` and ``cards/`` are.
+
+    Raises:
+        AdiosError: the model that is there has as good a k-NN accuracy, or a better one.
     """
-    model = load_model(folder)
-    weights = package / "weights" / model.card.name
-    model.save_pretrained(weights, dtype=torch.float16)
+    with TemporaryDirectory() as temporary:
+        weights = Path(temporary) / "model"
+        load_model(folder).save_pretrained(weights, dtype=torch.float16)
+        card = _card(weights, train=train, test=test, shown=shown, aliases=aliases)
+        written = package / "cards" / f"{card.name}.json"
+        _check_better(card, written)
+        # In the package the card alone says what it is; config.json and README.md are made from it on saving.
+        for name in card.files:
+            with replacing(package / "weights" / card.name / name) as file:
+                file.write((weights / name).read_bytes())
+    write_text(written, json.dumps(card.to_dict(), indent=2) + "\n")
+    return card
+
+
+def _card(weights: Path, *, train: str, test: str, shown: tuple[str, str], aliases: tuple[str, ...]) -> Card:
+    card = card_of_folder(weights)
     sources = "".join(f' {option} "{source}"' for option, source in zip(("--train", "--test"), shown, strict=True))
-    commands = [f"adios evaluate {how} --model {(*aliases, model.card.name)[0]}{sources}" for how in ("knn", "linear")]
+    commands = [f"adios evaluate {how} --model {(*aliases, card.name)[0]}{sources}" for how in ("knn", "linear")]
     trained, random = (_top1(Task(train=train, test=test, model=str(weights), random_seed=seed)) for seed in (None, 0))
     figures: list[Figure] = []
     for name, command, ours, theirs in zip(
@@ -56,12 +75,16 @@ def bundle(
             Figure(f"{name}, random initialisation", round(theirs, 2), "%", f"{command} --random"),
             Figure(f"{name}, margin over random", round(ours - theirs, 2), "points", command),
         ]
-    card = card_of_folder(weights).replace(origin="bundled", license=LICENSE, aliases=aliases, figures=tuple(figures))
-    # In the package the card alone says what it is; config.json and README.md are made from it on saving.
-    (weights / CONFIG).unlink()
-    (weights / README).unlink()
-    write_text(package / "cards" / f"{card.name}.json", json.dumps(card.to_dict(), indent=2) + "\n")
-    return card
+    return card.replace(origin="bundled", license=LICENSE, aliases=aliases, figures=tuple(figures))
+
+
+def _check_better(card: Card, before: Path) -> None:
+    """Refuse a card whose first figure, the k-NN accuracy, is not above that of the card before it, if there is one."""
+    if not before.exists():
+        return
+    old, new = parse_card(read_json(before), what=str(before)).figures[0], card.figures[0]
+    if new.value <= old.value:
+        raise AdiosError(f"{old.name} is {new.value} %, not above the {old.value} % of {before}; remove that to replace it.")
 
 
 def _top1(task: Task) -> tuple[float, float]:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from adios_zoo.train.bundle import bundle
 from safetensors.torch import load_file
 
-from adios_zoo.model_card import facts_of, parse_card, read_json
+from adios_zoo.errors import AdiosError, DataError
+from adios_zoo.model_card import Card, facts_of, parse_card, read_json
 from tests.models import saved_model
 from tests.train.small import write_images
 
 
-def test_a_model_is_bundled(tmp_path: Path) -> None:
-    folder = saved_model(tmp_path / "model")
-    source = write_images(tmp_path / "data.parquet")
-    card = bundle(
-        folder,
+def put(folder: Path, *, test: str = "") -> Card:
+    """Bundle a small model into ``folder / "p"``."""
+    source = write_images(folder / "data.parquet")
+    return bundle(
+        saved_model(folder / "model"),
         train=source,
-        test=source,
+        test=test or source,
         shown=("parquet:$A", "parquet:$B"),
         aliases=("short",),
-        package=tmp_path / "p",
+        package=folder / "p",
     )
+
+
+def test_a_model_is_bundled(tmp_path: Path) -> None:
+    card = put(tmp_path)
     written = tmp_path / "p" / "cards" / f"{card.name}.json"
     assert parse_card(read_json(written), what="card") == card
     assert (card.origin, card.aliases, card.license) == ("bundled", ("short",), "MIT")
@@ -41,3 +49,18 @@ def test_a_model_is_bundled(tmp_path: Path) -> None:
         assert random.command == f"{trained.command} --random"
     assert card.figures[0].command == 'adios evaluate knn --model short --train "parquet:$A" --test "parquet:$B"'
     assert card.figures[3].command == 'adios evaluate linear --model short --train "parquet:$A" --test "parquet:$B"'
+
+
+def test_nothing_is_replaced_by_what_is_no_better_or_cannot_be_measured(tmp_path: Path) -> None:
+    card = put(tmp_path)
+    before = {path: facts_of(path) for path in (tmp_path / "p").rglob("*.*")}
+    with pytest.raises(AdiosError, match="not above the"):
+        put(tmp_path)
+    with pytest.raises(DataError):
+        put(tmp_path, test="parquet:absent.parquet")
+    assert {path: facts_of(path) for path in (tmp_path / "p").rglob("*.*")} == before
+
+    worse = replace(card.figures[0], value=card.figures[0].value - 1)
+    written = tmp_path / "p" / "cards" / f"{card.name}.json"
+    written.write_text(json.dumps(card.replace(figures=(worse, *card.figures[1:])).to_dict()))
+    assert put(tmp_path) == card

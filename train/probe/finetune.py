@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from adios_zoo.errors import ConfigError
 from adios_zoo.files import write_tensors, write_text
 from adios_zoo.model import AdiosModel
 
@@ -41,11 +42,13 @@ def evaluate_finetune(
         output: folder for the model after training with the first seed, its classifier, and the record.
 
     Raises:
-        ConfigError: an impossible setting, or stored features.
+        ConfigError: an impossible setting, stored features, or an output folder that holds something else.
         DataError: images without labels, or classes that differ.
         AdiosError: the loss is not finite.
     """
     seeds = check_seeds(seeds)
+    if output is not None:
+        _check_output(output, task.model)
     training = training or task.protocol.finetune
     data = TrainingImages(task, training, workers=workers)
     runs, losses, first = [], [], None
@@ -67,6 +70,14 @@ def evaluate_finetune(
     if output is not None and first is not None:
         _save(first, record, task, data, output)
     return record
+
+
+def _check_output(folder: Path, model: str) -> None:
+    """Refuse, before anything is trained, to write over what no fine-tuning wrote, or over what is to be tuned."""
+    if folder.exists() and Path(model).exists() and folder.samefile(model):
+        raise ConfigError(f"{folder} is the model that is to be trained; name another folder.")
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / FIGURES).exists())):
+        raise ConfigError(f"{folder} holds something else than a fine-tuned model; name another folder.")
 
 
 def _save(classifier: Classifier, record: dict[str, Any], task: Task, data: TrainingImages, folder: Path) -> None:

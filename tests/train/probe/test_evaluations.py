@@ -215,6 +215,26 @@ def test_batch_norms_follow_the_images_or_stay(task: Task, tmp_path: Path, froze
     assert torch.equal(tuned.encoder.state_dict()[name], own.encoder.state_dict()[name]) == frozen
 
 
+def test_an_output_that_holds_something_else_is_refused_before_training(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("nothing may be trained")
+
+    monkeypatch.setattr("adios_zoo.train.probe.finetune.TrainingImages", forbidden)
+    with pytest.raises(ConfigError, match="is the model that is to be trained"):
+        evaluate_finetune(task, SHORT, output=tmp_path / "m")
+    other = saved_model(tmp_path / "other")
+    with pytest.raises(ConfigError, match="holds something else"):
+        evaluate_finetune(task, SHORT, output=other)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="holds something else"):
+        evaluate_finetune(task, SHORT, output=tmp_path / "file")
+    (other / "evaluation.json").touch()  # of an earlier fine-tuning
+    with pytest.raises(AssertionError, match="nothing may be trained"):
+        evaluate_finetune(task, SHORT, output=other)
+
+
 def test_training_that_cannot_go_well_is_told(task: Task) -> None:
     with pytest.raises(AdiosError, match="not finite"):
         evaluate_finetune(task, replace(SHORT, lr=1e30))
