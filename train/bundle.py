@@ -84,7 +84,9 @@ def _check_better(card: Card, before: Path) -> None:
         return
     old, new = parse_card(read_json(before), what=str(before)).figures[0], card.figures[0]
     if new.value <= old.value:
-        raise AdiosError(f"{old.name} is {new.value} %, not above the {old.value} % of {before}; remove that to replace it.")
+        raise AdiosError(
+            f"{old.name} is {new.value} %, not above the {old.value} % of {before}; remove that to replace it."
+        )
 
 
 def _top1(task: Task) -> tuple[float, float]:

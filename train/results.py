@@ -26,6 +26,7 @@ from adios_zoo.neighbours import find_neighbours
 
 from .data import load_images
 from .pictures import seen_masks, write_picture
+from .study import VARIANTS
 from .study_report import commands, draw, tables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -51,8 +52,9 @@ says what masking does in the first minutes of training, not what it does in hun
 
 {setting}
 
-`half hidden`: accuracy of a linear probe, fitted to whole images, where half of the patches of 1/8 of the side are
-hidden. `time an image`: of a training step, over that without masks. `±`: standard deviation over the seeds.
+`half hidden`: accuracy of a linear probe, fitted to whole images, on {occluded:,} images, half of each hidden: random
+patches of 1/8 of the side, or one centred block. `time an image`: of a training step, over that without masks. `±`:
+standard deviation over the seeds.
 
 ![k-NN accuracy of every run, and accuracy under occlusion](study.svg)
 
@@ -92,7 +94,8 @@ def results_page(study: Mapping[str, Any] | None, *, pictures: bool = False) -> 
     cards = {card.name: card for card in map(registry.card, registry.list_models()) if card.origin == "bundled"}
     parts = [_INTRODUCTION, *map(_model, cards.values())]
     if study is not None:
-        parts.append(_STUDY.format(setting=_setting(study), tables=tables(study).strip(), commands=commands(study)))
+        known = {"tables": tables(study).strip(), "commands": commands(study)}
+        parts.append(_STUDY.format(setting=_setting(study), occluded=study["data"]["test"]["occluded"], **known))
     parts.append(_PICTURES.format(photographs=", ".join(_PHOTOGRAPHS)))
     return "\n".join([*parts, _VALIDATION if pictures else _NO_VALIDATION])
 
@@ -107,17 +110,18 @@ def _model(card: Card) -> str:
 
 
 def _setting(study: Mapping[str, Any]) -> str:
-    recipe = study["recipe"]
-    encoder = recipe["encoder"]
+    recipe, data = study["recipe"], study["data"]
+    encoder, fitted = recipe["encoder"], data["train"]["fitted"]
     run = next(run for run in study["runs"] if run["images_seen"])
-    data = run["figures"]["data"]
+    name = run["command"].split()[2]
     names = {role: f"{record['images']:,} images of `{record['source']}`" for role, record in data.items()}
+    chosen = ", of which the rest chose between variants" if any(r["arm"] in VARIANTS for r in study["runs"]) else ""
     return (
-        f"Recipe [{recipe['set']}](../train/recipes): {encoder['architecture']} {encoder['model_args'] or ''} at "
+        f"Recipe [{name}](../train/recipes): {encoder['architecture']} {encoder['model_args'] or ''} at "
         f"{recipe['image_size']} px, {recipe['epochs']} epochs of {recipe['images']:,} images, batches of "
-        f"{recipe['batch_size']}. Fitted to the first {recipe['images']:,} of {names['train']}, of which the rest "
-        f"chose between variants; judged by {names['test']}. Transfer: fitted to {names['transfer_train']}, judged by "
-        f"{names['transfer_test']}. Machine: {run['training']['machine']}."
+        f"{recipe['batch_size']}. Fitted to the first {fitted:,} of {names['train']}{chosen}; judged by "
+        f"{names['test']}. Transfer: fitted to {names['transfer_train']}, judged by {names['transfer_test']}. "
+        f"Machine: {run['training']['machine']}."
     )
 
 

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
+
 from adios_zoo.errors import ConfigError
 from adios_zoo.files import write_text
 from adios_zoo.model_card import card_of_folder
+from adios_zoo.torch_backend import choose_device
 
 from .batches import InMemory, Plan
 from .data import load_images
@@ -130,12 +133,13 @@ class Study:
         """Train and judge what is not done yet; a run that was interrupted goes on.
 
         Returns:
-            What ``study.json`` holds: the ``recipe``, ``costs`` in processor seconds an image, and of ``runs`` a record
-            each, by name.
+            What ``study.json`` holds: the ``recipe``, the ``data`` that judge, by role, ``costs`` in seconds an image
+            (of the processor's time on a CPU), and of ``runs`` a record each, by name.
 
         Raises:
             ConfigError: unknown arms, budgets or methods, a recipe that trains on images kept for choices, or a folder
-                with runs of another recipe.
+                with runs of another recipe or on other images.
+            DataError: see :meth:`~adios_zoo.train.study_figures.Judges.data`.
             AdiosError: as :func:`adios_zoo.train.loop.pretrain`.
         """
         _check(budgets, arms)
@@ -156,12 +160,17 @@ class Study:
         return self._read(recipe)
 
     def _read(self, recipe: Recipe) -> dict[str, Any]:
-        path = self.folder / RECORD
+        path, data = self.folder / RECORD, self.judges.data()
         if not path.exists():
-            return {"recipe": recipe.to_dict(), "costs": {}, "runs": []}
+            return {"recipe": recipe.to_dict(), "data": data, "costs": {}, "runs": []}
         study = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
         if parse_recipe(study["recipe"], what=f"The recipe in {path}") != recipe:
             raise ConfigError(f"{path} compares runs of another recipe than {self.recipe}; choose another folder.")
+        for role, record in data.items():
+            if {**study["data"][role], "source": record["source"]} != record:  # the same images may lie elsewhere
+                raise ConfigError(
+                    f"{path} compares runs on other images than {record['source']} ({role}); choose another folder."
+                )
         return study
 
     def _write(self, study: dict[str, Any]) -> None:
@@ -173,7 +182,9 @@ class Study:
         """Add the costs that are missing; those that are there stay, so that the runs stay the same."""
         missing = [m for m in methods if not {"none", *arms} <= costs.get(m, {}).keys()]
         if missing:
-            for method, seconds in measure_costs(self.recipe, self.judges.train, methods=missing, arms=arms).items():
+            device = choose_device(self.judges.device)
+            found = measure_costs(self.recipe, self.judges.train, methods=missing, arms=arms, device=device)
+            for method, seconds in found.items():
                 # Only what was measured together can be compared: new arms are put beside the old ``none``.
                 old = costs.get(method, {})
                 scale = old.get("none", seconds["none"]) / seconds["none"]
@@ -188,7 +199,7 @@ class Study:
                 self.judges.train,
                 folder,
                 resume=True,
-                device="cpu",
+                device=self.judges.device,
                 show_progress=show_progress,
             )
         training = card_of_folder(model).training
@@ -224,11 +235,11 @@ def _check(budgets: Sequence[str], arms: Sequence[str]) -> None:
 
 
 def measure_costs(
-    recipe: str, data: str, *, methods: Sequence[str], arms: Sequence[str]
+    recipe: str, data: str, *, methods: Sequence[str], arms: Sequence[str], device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """Processor seconds that an image takes in training, by method and arm: medians of steps taken in turns.
+    """Seconds that an image takes in training, by method and arm: medians of steps taken in turns.
 
-    The processor's time, not the clock's, so that other programs on the machine favour no arm.
+    On a CPU they are the processor's, not the clock's, so that other programs on the machine favour no arm.
     """
     epochs = read_recipe(recipe).epochs
     found: dict[str, dict[str, float]] = {}
@@ -238,16 +249,25 @@ def measure_costs(
         recipes = {arm: read_recipe(recipe, Row("images", method, arm, 0, epochs).settings()) for arm in names}
         first = next(iter(recipes.values()))
         images = load_images(data, limit=first.batch_size * first.masker.every * (_ROUNDS + 1))
-        plans = {arm: Plan(r, len(images), Processes()) for arm, r in recipes.items()}
+        plans = {arm: Plan(r, len(images), Processes(device)) for arm, r in recipes.items()}
         trainers = {arm: Trainer(plan, classes=0) for arm, plan in plans.items()}
         batches = {arm: InMemory(images, plan) for arm, plan in plans.items()}
         for round_ in range(_ROUNDS + 1):
             for arm in names:
                 every = recipes[arm].masker.every
-                started = time.process_time()
+                started = _seconds(device)
                 for step in range(round_ * every, (round_ + 1) * every):
                     trainers[arm].step(step, batches[arm])
                 if round_:  # the first warms up
-                    seconds[arm].append((time.process_time() - started) / every / first.batch_size)
+                    seconds[arm].append((_seconds(device) - started) / every / first.batch_size)
         found[method] = {arm: statistics.median(values) for arm, values in seconds.items()}
     return found
+
+
+def _seconds(device: torch.device) -> float:
+    """The time so far, when the device has done what it was given."""
+    if device.type == "cpu":
+        return time.process_time()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -7,9 +7,10 @@ from typing import Any
 
 from adios_zoo.errors import DataError
 from adios_zoo.knn import knn_grid
+from adios_zoo.sources import open_source
 
 from .probe.altered import ProbeClassifier
-from .probe.features import Features, labelled
+from .probe.features import Features, check_labels, labelled, labels_of
 from .probe.linear import LinearProbe
 from .probe.protocol import protocol
 from .probe.robust import OCCLUSIONS, evaluate_occlusion
@@ -33,6 +34,7 @@ class Judges:
         transfer_train_images: likewise.
         transfer_test_images: likewise.
         occluded_images: the first so many of ``test``, hidden in growing shares.
+        device: where the encoders run.
     """
 
     train: str
@@ -45,6 +47,32 @@ class Judges:
     transfer_train_images: int = 10_000
     transfer_test_images: int = 5_000
     occluded_images: int = 1_000
+    device: str = "cpu"
+
+    def data(self) -> dict[str, dict[str, Any]]:
+        """What a record says of each set of images, by role; none is decoded.
+
+        Raises:
+            DataError: images without labels, classes that differ, or too few images to judge or to choose by.
+        """
+        limits = {
+            "train": self.train_images + self.validation_images,
+            "test": self.test_images,
+            "transfer_train": self.transfer_train_images,
+            "transfer_test": self.transfer_test_images,
+        }
+        sets = {role: labels_of(open_source(getattr(self, role)), limit) for role, limit in limits.items()}
+        check_labels(sets["train"].labelled, sets["test"].labelled)
+        check_labels(sets["transfer_train"].labelled, sets["transfer_test"].labelled)
+        if len(sets["train"]) <= self.train_images:
+            raise DataError(
+                f"{self.train} has {len(sets['train'])} images; the first {self.train_images} leave none to choose by."
+            )
+        if min(self.train_images, len(sets["transfer_train"])) < (k := protocol().cells[0].k):
+            raise DataError(f"Fewer than {k} images cannot vote; give more training images, and more to transfer to.")
+        records = {role: found.record for role, found in sets.items()}
+        records["train"]["fitted"], records["test"]["occluded"] = self.train_images, self.occluded_images
+        return records
 
     def figures(self, model: str, *, seed: int, random: bool = False) -> dict[str, Any]:
         """k-NN, linear probe, transfer and occlusion of a model, in percent.
@@ -55,7 +83,7 @@ class Judges:
             random: draw the encoder's weights from the seed instead of loading them.
 
         Raises:
-            DataError: fewer training images than are asked for, or without labels.
+            DataError: images that cannot be read.
         """
         task = Task(
             train=self.train,
@@ -63,16 +91,13 @@ class Judges:
             model=model,
             test_images=self.occluded_images,
             random_seed=seed if random else None,
+            device=self.device,
         )
 
         def features(source: str, limit: int) -> Features:
             return labelled(task.encoder, source, limit=limit, card=task.card)
 
         known = features(self.train, self.train_images + self.validation_images)
-        if len(known) <= self.train_images:
-            raise DataError(
-                f"{self.train} has {len(known)} images; the first {self.train_images} leave none to choose by."
-            )
         fitted, choosing = _part(known, slice(self.train_images)), _part(known, slice(self.train_images, None))
         test = features(self.test, self.test_images)
         others = (
@@ -87,8 +112,6 @@ class Judges:
             "linear": _accuracy(classifier.probe, test),
             "transfer_knn": _knn(*others),
             "occlusion": {"clean": occlusion["clean"], **occlusion["accuracy"]},
-            "data": {name: part.record for name, part in zip(("train", "test"), (known, test), strict=True)}
-            | {name: part.record for name, part in zip(("transfer_train", "transfer_test"), others, strict=True)},
         }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from adios_zoo.errors import BackendError
 
+from .probe.robust import OCCLUSIONS
 from .recipe import parse_recipe
 from .study import ARMS, BUDGETS, RANDOM, VARIANTS, Budget, rows
 
@@ -18,7 +19,8 @@ _FIGURES = {
     "k-NN": ("knn",),
     "linear": ("linear",),
     "transfer, k-NN": ("transfer_knn",),
-    "half hidden": ("occlusion", "patches", _HIDDEN),
+    "half hidden, patches": ("occlusion", "patches", _HIDDEN),
+    "half hidden, block": ("occlusion", "block", _HIDDEN),
 }
 _COLOURS = ("#555555", "#3b75af", "#70a8d8", "#c8553d", "#8c2d19")
 
@@ -116,10 +118,11 @@ def draw(study: Mapping[str, Any], file: Path) -> None:
     if not panels:
         return
     with matplotlib.rc_context({"svg.hashsalt": "adios-zoo", "svg.fonttype": "path", "font.size": 9}):
-        figure = Figure(figsize=(3.1 * (len(panels) + 1), 3.2), layout="constrained")
-        axes = figure.subplots(1, len(panels) + 1)
+        columns = max(len(panels), len(OCCLUSIONS))
+        figure = Figure(figsize=(3.1 * columns, 6.4), layout="constrained")
+        axes = figure.subplots(2, columns, squeeze=False)
         random = [_get(run["figures"], ("knn",)) for run in study["runs"] if run["arm"] == RANDOM]
-        for ax, (method, budget, found) in zip(axes[:-1], panels, strict=True):
+        for ax, (method, budget, found) in zip(axes[0], panels, strict=False):
             for place, group in enumerate(found):
                 values, colour = group.values(("knn",)), _colour(group.arm)
                 ax.plot([place] * len(values), values, "o", color=colour, alpha=0.45, markersize=4)
@@ -130,21 +133,23 @@ def draw(study: Mapping[str, Any], file: Path) -> None:
                 ax.text(0, statistics.mean(random), "random initialisation", color="#777777", fontsize=7, va="bottom")
             ax.set_title(f"{method}, equal {budget}")
             ax.set_ylabel("k-NN top-1, %")
-        _occlusion(axes[-1], panels[0][2])
-        for ax in axes:
+        for ax, kind in zip(axes[1], OCCLUSIONS, strict=False):
+            _occlusion(ax, panels[0][2], kind, f"{panels[0][0]}, equal {panels[0][1]}")
+        for ax in axes.flat:
+            ax.set_visible(ax.has_data())
             ax.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, format="svg", metadata={"Date": None})
 
 
-def _occlusion(ax: Any, found: list[Group]) -> None:
-    shares = [float(share) for share in found[0].runs[0]["figures"]["occlusion"]["patches"]]
+def _occlusion(ax: Any, found: list[Group], kind: str, title: str) -> None:
+    shares = [float(share) for share in found[0].runs[0]["figures"]["occlusion"][kind]]
     for group in found:
         means = [statistics.mean(group.values(("occlusion", "clean")))]
-        means += [statistics.mean(group.values(("occlusion", "patches", f"{share:g}"))) for share in shares]
+        means += [statistics.mean(group.values(("occlusion", kind, f"{share:g}"))) for share in shares]
         ax.plot([0, *shares], means, marker="o", markersize=3, color=_colour(group.arm), label=group.arm)
-    ax.set_xlabel("share of the image hidden by patches")
+    ax.set_xlabel(f"share of the image hidden ({kind})")
     ax.set_ylabel("linear probe top-1, %")
-    ax.set_title("occlusion")
+    ax.set_title(title)
     ax.legend(frameon=False, fontsize=8)
 
 

@@ -63,6 +63,10 @@ def _add_study(commands: Commands) -> None:
     sub.add_argument("--arms", nargs="+", help="ways of masking; default: none patches blocks adios-one adios-all")
     sub.add_argument("--budgets", nargs="+", default=["images", "time"], choices=["images", "time"])
     sub.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
+    sub.add_argument("--train-images", type=int, default=10_000, metavar="N", help="to fit; default: the first 10000")
+    sub.add_argument("--validation-images", type=int, default=5_000, metavar="N", help="the next; default: 5000")
+    sub.add_argument("--test-images", type=int, default=10_000, metavar="N", help="default: the first 10000")
+    sub.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
     add_quiet(sub)
 
 
@@ -133,7 +137,16 @@ def _study(options: argparse.Namespace) -> int:
     from adios_zoo.train.study_figures import Judges
     from adios_zoo.train.study_report import draw, tables
 
-    judges = Judges(options.train, options.test, options.transfer_train, options.transfer_test)
+    judges = Judges(
+        options.train,
+        options.test,
+        options.transfer_train,
+        options.transfer_test,
+        train_images=options.train_images,
+        validation_images=options.validation_images,
+        test_images=options.test_images,
+        device=options.device,
+    )
     result = Study(options.output, options.recipe, judges).run(
         budgets=options.budgets,
         methods=options.methods,

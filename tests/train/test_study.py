@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import torch
 from adios_zoo.train import study as module
 from adios_zoo.train.recipe import read_recipe
 from adios_zoo.train.study import ARMS, VARIANTS, Row, Study, measure_costs, rows
 from adios_zoo.train.study_figures import Judges
 from adios_zoo.train.study_report import commands, draw, tables
 
+from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError, DataError
 from tests.train.small import write_images
 
@@ -66,7 +69,8 @@ def test_every_arm_is_a_recipe_of_its_own() -> None:
 
 
 def test_costs_are_measured_for_each_arm_and_the_plain_way(study: Study) -> None:
-    costs = measure_costs(study.recipe, study.judges.train, methods=["simclr"], arms=["adios-all"])
+    data, cpu = study.judges.train, torch.device("cpu")
+    costs = measure_costs(study.recipe, data, methods=["simclr"], arms=["adios-all"], device=cpu)
     assert costs["simclr"].keys() == {"none", "adios-all"}
     assert min(costs["simclr"].values()) > 0
 
@@ -82,8 +86,9 @@ def test_a_study_is_not_done_twice_and_its_tables_say_what_was_found(
     for run in runs.values():
         figures = run["figures"]
         assert figures["occlusion"]["patches"].keys() == {"0.1", "0.25", "0.5", "0.75"}
-        assert figures["data"]["test"]["images"] == 24
         assert 0 <= figures["knn"] <= 100
+    assert result["data"]["train"]["images"] == 48
+    assert result["data"]["test"]["images"] == 24
     assert runs["none", 2]["images_seen"] == 32
     assert runs["none", 2]["figures"] != runs["random", 0]["figures"]
     assert json.loads((study.folder / "study.json").read_text()) == result
@@ -139,6 +144,35 @@ def test_a_folder_holds_runs_of_one_recipe(study: Study) -> None:
 
 
 @pytest.mark.usefixtures("cheap")
+def test_a_folder_holds_runs_on_the_same_images_wherever_these_are(study: Study, tmp_path: Path) -> None:
+    before = study.run(seeds=[], show_progress=False)
+    moved = shutil.copy(study.judges.test.removeprefix("parquet:"), tmp_path / "moved.parquet")
+    same = replace(study.judges, test=f"parquet:{moved}", transfer_train=f"parquet:{moved}")
+    assert replace(study, judges=same).run(seeds=[], show_progress=False) == before
+    for changes in ({"test": study.judges.train}, {"train_images": 20, "validation_images": 28}):
+        with pytest.raises(ConfigError, match="other images"):
+            replace(study, judges=replace(study.judges, **changes)).run(seeds=[], show_progress=False)  # type: ignore[arg-type]
+
+
+def test_the_command_hands_over_what_it_is_told(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "measure_costs", lambda *_, **__: COSTS)
+    j, output = study.judges, tmp_path / "o"
+    sources = ["--train", j.train, "--test", j.test, "--transfer-train", j.transfer_train]
+    numbers = ["--train-images", "24", "--validation-images", "20", "--test-images", "22"]
+    arms = ["--arms", "none", "adios-one", "--budgets", "images", "--seeds", "3", "--quiet"]
+    options = [*sources, "--transfer-test", j.transfer_test, *numbers, *arms]
+    main(["evaluate", "study", "--recipe", study.recipe, *options, "-o", str(output)])
+    record = json.loads((output / "study.json").read_text())
+    assert {(run["arm"], run["seed"]) for run in record["runs"]} == {("none", 3), ("adios-one", 3), ("random", 3)}
+    assert [record["data"][role]["images"] for role in ("train", "test")] == [44, 22]
+    assert record["data"]["train"]["fitted"] == 24
+    assert (output / "study.svg").exists()
+    assert "| adios-one | 1 |" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("cheap")
 def test_mistakes_are_told_before_anything_is_trained(study: Study) -> None:
     with pytest.raises(ConfigError, match="no arm 'holes'"):
         study.run(arms=["holes"])
@@ -154,7 +188,26 @@ def test_a_comparison_of_variants_alone_has_no_picture(tmp_path: Path) -> None:
     assert not (tmp_path / "a.svg").exists()
 
 
-def test_images_to_choose_by_must_be_left(study: Study) -> None:
-    judges = Judges(study.judges.train, study.judges.test, study.judges.test, study.judges.test, train_images=48)
-    with pytest.raises(DataError, match="leave none to choose by"):
-        judges.figures("resnet18_tin200", seed=0)
+@pytest.mark.usefixtures("cheap")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": 48}, "leave none to choose by"),
+        ({"train_images": 16}, "cannot vote"),
+        ({"transfer_train_images": 16}, "cannot vote"),
+        ({"test": "parquet:absent.parquet"}, "absent"),
+        ({"transfer_test": "parquet:unlabelled.parquet"}, "without labels"),
+        ({"transfer_test": "parquet:renamed.parquet"}, "other classes"),
+    ],
+)
+def test_images_that_cannot_judge_are_told_before_anything_is_trained(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = pq.read_table("b.parquet")
+    pq.write_table(table.drop_columns("label"), "unlabelled.parquet")
+    renamed = {key: value.replace(b"disc", b"cone") for key, value in table.schema.metadata.items()}
+    pq.write_table(table.replace_schema_metadata(renamed), "renamed.parquet")
+    with pytest.raises(DataError, match=message):
+        replace(study, judges=replace(study.judges, **changes)).run()
+    assert not study.folder.exists()
