@@ -118,30 +118,36 @@ def draw(study: Mapping[str, Any], file: Path) -> None:
     if not panels:
         return
     with matplotlib.rc_context({"svg.hashsalt": "adios-zoo", "svg.fonttype": "path", "font.size": 9}):
-        columns = max(len(panels), len(OCCLUSIONS))
+        hidden = [(panel, kind) for panel in panels if panel[1] == panels[0][1] for kind in OCCLUSIONS]
+        columns = max(len(panels), len(hidden))
         figure = Figure(figsize=(3.1 * columns, 6.4), layout="constrained")
         axes = figure.subplots(2, columns, squeeze=False)
         random = [_get(run["figures"], ("knn",)) for run in study["runs"] if run["arm"] == RANDOM]
         for ax, (method, budget, found) in zip(axes[0], panels, strict=False):
-            for place, group in enumerate(found):
-                values, colour = group.values(("knn",)), _colour(group.arm)
-                ax.plot([place] * len(values), values, "o", color=colour, alpha=0.45, markersize=4)
-                ax.plot([place - 0.25, place + 0.25], [statistics.mean(values)] * 2, color=colour, linewidth=2)
-            ax.set_xticks(range(len(found)), [group.arm for group in found], rotation=35, ha="right")
-            if random:
-                ax.axhline(statistics.mean(random), color="#999999", linestyle=":", linewidth=1)
-                ax.text(0, statistics.mean(random), "random initialisation", color="#777777", fontsize=7, va="bottom")
+            _accuracies(ax, found, random)
             ax.set_title(f"{method}, equal {budget}")
-            ax.set_ylabel("k-NN top-1, %")
-        for ax, kind in zip(axes[1], OCCLUSIONS, strict=False):
-            _occlusion(ax, panels[0][2], kind, f"{panels[0][0]}, equal {panels[0][1]}")
+        for ax, ((method, budget, found), kind) in zip(axes[1], hidden, strict=False):
+            _occlusion(ax, found, kind)
+            ax.set_title(f"{method}, equal {budget}")
         for ax in axes.flat:
             ax.set_visible(ax.has_data())
             ax.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, format="svg", metadata={"Date": None})
 
 
-def _occlusion(ax: Any, found: list[Group], kind: str, title: str) -> None:
+def _accuracies(ax: Any, found: list[Group], random: list[float]) -> None:
+    for place, group in enumerate(found):
+        values, colour = group.values(("knn",)), _colour(group.arm)
+        ax.plot([place] * len(values), values, "o", color=colour, alpha=0.45, markersize=4)
+        ax.plot([place - 0.25, place + 0.25], [statistics.mean(values)] * 2, color=colour, linewidth=2)
+    ax.set_xticks(range(len(found)), [group.arm for group in found], rotation=35, ha="right")
+    if random:
+        ax.axhline(statistics.mean(random), color="#999999", linestyle=":", linewidth=1)
+        ax.text(0, statistics.mean(random), "random initialisation", color="#777777", fontsize=7, va="bottom")
+    ax.set_ylabel("k-NN top-1, %")
+
+
+def _occlusion(ax: Any, found: list[Group], kind: str) -> None:
     shares = [float(share) for share in found[0].runs[0]["figures"]["occlusion"][kind]]
     for group in found:
         means = [statistics.mean(group.values(("occlusion", "clean")))]
@@ -149,7 +155,6 @@ def _occlusion(ax: Any, found: list[Group], kind: str, title: str) -> None:
         ax.plot([0, *shares], means, marker="o", markersize=3, color=_colour(group.arm), label=group.arm)
     ax.set_xlabel(f"share of the image hidden ({kind})")
     ax.set_ylabel("linear probe top-1, %")
-    ax.set_title(title)
     ax.legend(frameon=False, fontsize=8)
 
 
