@@ -49,16 +49,18 @@ class Truth:
     def within(self, box: tuple[float, float, float, float]) -> Truth:
         """What lies in a box (left, top, right, bottom) of the image, whose edges are rounded to whole pixels."""
         left, top, right, bottom = map(round, box)
+        image = self.image.crop((left, top, right, bottom))
+        if self.labels is not None and self.judged is not None:
+            part = np.s_[top:bottom, left:right]
+            return Truth.of_map(self.id, image, self.labels[part], self.judged[part])
         boxes = self.boxes - np.array([left, top, left, top])
         boxes = boxes.clip(0, np.array([right - left, bottom - top] * 2))
-        part = np.s_[top:bottom, left:right]
-        return Truth(
-            self.id,
-            self.image.crop((left, top, right, bottom)),
-            None if self.labels is None else self.labels[part],
-            None if self.judged is None else self.judged[part],
-            boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)],
-        )
+        return Truth(self.id, image, None, None, boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)])
+
+    @classmethod
+    def of_map(cls, id: str, image: Image.Image, labels: Labels, judged: NDArray[np.bool_]) -> Truth:
+        """An image with a map, whose objects have the boxes of their judged pixels."""
+        return cls(id, image, labels, judged, _extents(labels, judged))
 
 
 def truths(
@@ -95,7 +97,7 @@ def _read(ref: ImageRef, void: Void) -> Truth | None:
             judged = labels != _VOID if set(np.unique(labels)) - {BACKGROUND, _VOID} else judged
         elif void is not None:
             judged = labels != void
-        return Truth(ref.id, image, labels, judged, _extents(labels, judged))
+        return Truth.of_map(ref.id, image, labels, judged)
     corners = np.array(ref.boxes() if ref.boxes else [], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     corners = corners[(corners[:, 2:] > corners[:, :2]).all(axis=1)]

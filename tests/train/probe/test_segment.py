@@ -192,11 +192,22 @@ def test_the_paper_protocol_judges_what_the_model_is_given(data: Path) -> None:
 
 def test_a_cut_keeps_the_boxes_within() -> None:
     boxes = np.array([[0.0, 0.0, 4.0, 4.0], [3.0, 2.0, 9.0, 9.0]])
-    part = Truth("x", Image.new("RGB", (10, 10)), np.zeros((10, 10), np.uint8), None, boxes).within((4, 4, 8, 10))
+    part = Truth("x", Image.new("RGB", (10, 10)), None, None, boxes).within((4, 4, 8, 10))
     assert part.image.size == (4, 6)
-    assert part.labels is not None
-    assert part.labels.shape == (6, 4)
     assert part.boxes.tolist() == [[0, 0, 4, 5]]
+
+
+def test_the_boxes_of_a_cut_map_are_of_its_pixels() -> None:
+    labels = np.zeros((10, 10), np.uint8)
+    labels[1, 1:9] = labels[1:9, 1] = 3  # an angle: its whole box covers the cut, of whose pixels it has none
+    labels[2:5, 5] = labels[4, 5:9] = 4  # another: within the cut it is a line
+    whole = Truth.of_map("x", Image.new("RGB", (10, 10)), labels, np.ones((10, 10), bool))
+    assert whole.boxes.tolist() == [[1, 1, 9, 9], [5, 2, 9, 5]]
+    part = whole.within((4, 4, 8, 10))
+    assert part.labels is not None
+    assert part.judged is not None
+    assert part.labels.shape == part.judged.shape == (6, 4)
+    assert part.boxes.tolist() == [[1, 0, 4, 1]]
 
 
 def wrong(data: Path, what: str) -> dict[str, object]:
