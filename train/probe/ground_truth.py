@@ -65,8 +65,8 @@ class Truth:
 
 def truths(
     refs: Iterator[ImageRef], *, masks: Path | None = None, boxes: Path | None = None, void: Void = "auto"
-) -> Iterator[Truth | None]:
-    """Read each image that has ground truth; the others are ``None``.
+) -> Iterator[Truth | ImageError | None]:
+    """Read each image that has ground truth; the others are ``None``, those that cannot be read the error.
 
     Args:
         refs: the images, with masks of their own unless one of the next two is given.
@@ -77,8 +77,7 @@ def truths(
 
     Raises:
         ConfigError: both ``masks`` and ``boxes``, or an impossible ``void``.
-        DataError: an image or a map cannot be read, their sizes differ, two images share a map, or the file is not
-            as COCO's.
+        DataError: there are no maps, two images share a map, or the file is not as COCO's.
     """
     if masks is not None and boxes is not None:
         raise ConfigError("Ground truth is either masks or boxes; give one of them.")
@@ -88,7 +87,14 @@ def truths(
     return (_read(ref, void) for ref in map(annotated, refs))
 
 
-def _read(ref: ImageRef, void: Void) -> Truth | None:
+def _read(ref: ImageRef, void: Void) -> Truth | ImageError | None:
+    try:
+        return _truth(ref, void)
+    except ImageError as error:
+        return error
+
+
+def _truth(ref: ImageRef, void: Void) -> Truth | None:
     if ref.mask is not None:
         image = ref.read()
         labels = np.array(read_mask(ref, image), np.uint8)
