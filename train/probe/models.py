@@ -70,7 +70,8 @@ def model_record(source: str, model: AdiosModel) -> dict[str, Any]:
 
 def versions(*also: str) -> dict[str, str]:
     """The versions of this package and of those that figures depend on, ``also`` among them."""
-    return {"adios-zoo": __version__} | {name: _version(name) for name in ("torch", "timm", *also)}
+    own = {"adios-zoo": __version__, "torch": torch.__version__}
+    return own | {name: _version(name) for name in ("timm", *also)}
 
 
 def _version(package: str) -> str:

@@ -126,11 +126,7 @@ class Task:
                 "preprocessing": preprocessing_record(self.card),
             }
         else:
-            how = {
-                "model": extracted.get("card"),
-                "weights": extracted.get("weights"),
-                "preprocessing": "as the features were extracted",
-            }
+            how = {"model": extracted.get("card"), "preprocessing": "as the features were extracted"}
         about = {"evaluation": evaluation, "protocol": self.protocol.name, "versions": versions(*packages)}
         return {**about, **how, **sets}
 
