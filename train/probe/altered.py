@@ -55,7 +55,7 @@ class ProbeClassifier:
         """``features`` are those of the training images, where they are known already."""
         for source in (task.training_source, task.test):
             if is_stored(source):
-                raise ConfigError(f"{source} holds features; to be altered, and to fit a classifier, it takes images.")
+                raise ConfigError(f"{source} holds features; what is judged on altered images takes images throughout.")
         self.task = task
         found = features or labelled(
             task.encoder, task.training_source, limit=task.train_images, card=task.card, progress=task.progress
