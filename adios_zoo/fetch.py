@@ -17,7 +17,7 @@ from adios_zoo.cache import downloads_folder, lock_file, model_lock, models_fold
 from adios_zoo.download import download
 from adios_zoo.errors import CardError, ConfigError, DownloadError, IntegrityError, UnknownModelError
 from adios_zoo.model_card import CONFIG, ENCODER, MASKER, Card, card_of_folder, check_facts, facts_of
-from adios_zoo.snapshot import PREFIX, snapshot
+from adios_zoo.snapshot import PREFIX, hub_file, snapshot
 
 
 def locate(source: str) -> tuple[Card, Path]:
@@ -53,6 +53,16 @@ def locate(source: str) -> tuple[Card, Path]:
         raise UnknownModelError(f"There is no model folder {source}.")
     registry.card(source)  # raises, with the closest names
     raise ConfigError(f"{source!r} cannot be loaded.")
+
+
+def card_of(source: str) -> Card:
+    """The card of a model, without its weights; of a model on the Hub that is not in its cache no more is fetched.
+
+    Arguments and errors are those of :func:`locate`.
+    """
+    if source.startswith(PREFIX):
+        return card_of_folder(hub_file(source.removeprefix(PREFIX), CONFIG).parent)
+    return registry.card(source) if source in registry.list_models() else locate(source)[0]
 
 
 def _expanded(text: str) -> Path:

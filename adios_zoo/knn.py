@@ -19,11 +19,24 @@ _EUCLIDEAN_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting of the probe: neighbours that vote, their distance, and the temperature of cosine votes."""
+    """One setting of the probe: neighbours that vote, their distance, and the temperature of cosine votes.
+
+    Raises:
+        ConfigError: k is below 1, the distance is unknown, or a temperature is not above 0.
+    """
 
     k: int = 20
     distance: Distance = "cosine"
     temperature: float | None = 0.07
+
+    def __post_init__(self) -> None:
+        """Refuse what is impossible with any features."""
+        if self.k < 1:
+            raise ConfigError(f"k takes 1 or more, not {self.k}.")
+        if self.distance not in ("cosine", "euclidean"):
+            raise ConfigError(f"The distance is one of cosine, euclidean, not {self.distance!r}.")
+        if self.distance == "cosine" and not (self.temperature or 0) > 0:
+            raise ConfigError(f"The temperature of cosine votes is a number above 0, not {self.temperature}.")
 
 
 @dataclass(frozen=True)
@@ -68,10 +81,10 @@ def knn_grid(
         cells: the settings; neighbours are searched once for each distance.
 
     Raises:
-        ConfigError: some k is not between 1 and n, a distance is unknown, or a temperature is not above 0.
+        ConfigError: some k is above n.
     """
-    for cell in cells:
-        _check(cell, len(train_features))
+    if (most := max((cell.k for cell in cells), default=0)) > len(train_features):
+        raise ConfigError(f"k takes 1 to {len(train_features)}, the number of training images, not {most}.")
     classes = int(max(train_labels.max(), test_labels.max())) + 1
     hits = [[0, 0] for _ in cells]
     for distance in dict.fromkeys(cell.distance for cell in cells):
@@ -88,15 +101,6 @@ def knn_grid(
                 hits[i][0] += int(hit[:, 0].sum())
                 hits[i][1] += int(hit.any(dim=1).sum())
     return [KnnAccuracy(100 * first / len(test_labels), 100 * five / len(test_labels)) for first, five in hits]
-
-
-def _check(cell: Cell, most: int) -> None:
-    if not 1 <= cell.k <= most:
-        raise ConfigError(f"k must be between 1 and {most}, the number of training images, not {cell.k}.")
-    if cell.distance not in ("cosine", "euclidean"):
-        raise ConfigError(f"The distance is one of cosine, euclidean, not {cell.distance!r}.")
-    if cell.distance == "cosine" and not (cell.temperature or 0) > 0:
-        raise ConfigError(f"The temperature of cosine votes is a number above 0, not {cell.temperature}.")
 
 
 def _neighbours(

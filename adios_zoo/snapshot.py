@@ -45,22 +45,32 @@ def snapshot(name: str) -> Path:
     return _asked(repo, revision)
 
 
-def hub_file(repo: str, name: str) -> Path:
+def hub_file(name: str, file: str) -> Path:
     """One file of a repository on the Hub; what is in the cache is not asked for.
 
+    Args:
+        name: ``org/repo``, or ``org/repo@revision``.
+        file: its path in the repository.
+
     Raises:
+        ConfigError: no name that the Hub can have.
         DownloadError: not in the cache and not to be had from the Hub.
     """
     from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import RevisionNotFoundError
 
+    repo, _, revision = name.partition("@")
+    check_name(repo)
     with suppress(OSError):  # huggingface_hub's error for what is not in the cache is one
-        return Path(hf_hub_download(repo, name, local_files_only=True))
+        return Path(hf_hub_download(repo, file, revision=revision or None, local_files_only=True))
     if variable := offline():
-        raise DownloadError(f"{name} of {repo} is not in the Hub's cache, and {variable} forbids fetching it.")
+        raise DownloadError(f"{file} of {name} is not in the Hub's cache, and {variable} forbids fetching it.")
     limit = connect_limit()
     try:
-        limited(lambda: HfApi().model_info(repo, timeout=limit), limit)
-        return Path(hf_hub_download(repo, name, etag_timeout=limit))
+        limited(lambda: HfApi().model_info(repo, revision=revision or None, timeout=limit), limit)
+        return Path(hf_hub_download(repo, file, revision=revision or None, etag_timeout=limit))
+    except RevisionNotFoundError as error:
+        raise DownloadError(_no_revision(repo, revision)) from error
     except Exception as error:  # what a missing network raises depends on huggingface_hub's version
         raise DownloadError(f"{_why(repo, error, with_remedy=False).rstrip('.')}.") from error
 
@@ -126,7 +136,7 @@ def _asked(repo: str, revision: str) -> Path:
             found = Path(snapshot_download(repo, revision=commit or None, allow_patterns=_WANTED, etag_timeout=limit))
         _remember(found, revision or "main", commit)
     except RevisionNotFoundError as error:
-        raise DownloadError(f"{repo} on the Hub has no branch, tag or commit {revision!r}.") from error
+        raise DownloadError(_no_revision(repo, revision)) from error
     except Exception as error:  # what a missing network raises depends on huggingface_hub's version
         cached = _cached(repo, revision)
         if cached is None:
@@ -181,6 +191,10 @@ def _why(repo: str, error: Exception, *, with_remedy: bool = True) -> str:
         why = f"The Hub cannot be asked for {repo} ({reason.rstrip('.')})"
         return f"{why}; without it {_by_hand(repo)}." if with_remedy else why
     return f"{why}." if with_remedy else why
+
+
+def _no_revision(repo: str, revision: str) -> str:
+    return f"{repo} on the Hub has no branch, tag or commit {revision!r}."
 
 
 def _by_hand(repo: str) -> str:

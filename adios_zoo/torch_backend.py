@@ -61,12 +61,7 @@ class TorchBackend:
     @cached_property
     def weights(self) -> str:
         """SHA-256 of the encoder's parameters and buffers."""
-        encoder = cast("nn.Module", getattr(self.model, "encoder", self.model))
-        digest = sha256()
-        for name, tensor in encoder.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return weights_digest(cast("nn.Module", getattr(self.model, "encoder", self.model)))
 
     def encode(self, pixels: Pixels) -> Features:
         """Features (B, D) of resized and cropped images (B, S, S, 3)."""
@@ -79,6 +74,15 @@ class TorchBackend:
             x = x.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             x = torch.addcmul(self._shift, x.float(), self._scale)
             return cast("Features", cast("Tensor", self.model(x)).float().cpu().numpy())
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 of a network's parameters and buffers, whatever file they came from."""
+    digest = sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def choose_device(name: str) -> torch.device:

@@ -22,7 +22,7 @@ import adios_zoo
 from adios_zoo import fetch
 from adios_zoo.cache import downloads_folder, models_folder
 from adios_zoo.errors import AdiosError, ConfigError, DataError, DownloadError, IntegrityError, UnknownModelError
-from adios_zoo.fetch import locate
+from adios_zoo.fetch import card_of, locate
 from adios_zoo.model import write_card
 from adios_zoo.model_card import Card, card_of_folder, facts_of
 from tests.models import saved_model, small_card
@@ -422,9 +422,25 @@ def test_from_a_server(hub_cache: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["model", "org/", "a/b/c", "org/mo del", "org/mo..del", "../x"])
-def test_names_that_the_hub_cannot_have(name: str, hub_cache: Path) -> None:
+@pytest.mark.parametrize("ask", [locate, card_of])
+def test_names_that_the_hub_cannot_have(name: str, ask: Callable[[str], object], hub_cache: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be a repository"):
-        locate(f"hf-hub:{name}")
+        ask(f"hf-hub:{name}")
+
+
+def test_a_card_alone_comes_without_weights(hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved_model(tmp_path / "m")
+    hub = Hub("org/model", {path.name: path.read_bytes() for path in folder.iterdir()})
+    hub.branches["v1"] = 0
+    with running(hub) as address:
+        point_to(monkeypatch, address)
+        for name in ("org/model", "org/model@v1"):
+            assert card_of(f"hf-hub:{name}") == card_of(str(folder))
+        with pytest.raises(DownloadError, match="no branch, tag or commit 'v9'"):
+            card_of("hf-hub:org/model@v9")
+        assert not any("safetensors" in call for call in hub.calls)
+        assert locate("hf-hub:org/model")[0] == card_of(str(folder))  # what is there already stands in no one's way
+    assert card_of("hf-hub:org/model") == card_of(str(folder))
 
 
 @pytest.mark.parametrize("variable", ["ADIOS_OFFLINE", "HF_HUB_OFFLINE", None])

@@ -12,6 +12,14 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
+from adios_zoo.errors import ConfigError
+
+
+def check_seed(seed: int) -> None:
+    """Refuse, as a ConfigError, a seed that has not the 32 bits that every library takes."""
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"The seed is {seed}; it takes a whole number from 0 to {2**32 - 1}.")
+
 
 def seed_for(seed: int, purpose: str, *number: int) -> int:
     """A seed of 64 bits that is decided by what it is for."""

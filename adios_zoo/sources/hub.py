@@ -61,7 +61,8 @@ class HubDataset(Source):
     def _all_labels(self) -> NDArray[np.int64]:
         if self._label is None:
             return np.full(len(self), -1)
-        return label_numbers(self._data.with_format("arrow", columns=[self._label])[:][self._label])
+        column = self._data.with_format("arrow", columns=[self._label])[:][self._label]
+        return label_numbers(column, f"{self.spec}: its column {self._label!r}")
 
 
 class HubStream(Stream):

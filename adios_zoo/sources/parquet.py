@@ -173,7 +173,7 @@ def _rows(table: _Table, start: int, stop: int) -> Iterator[ImageRef]:
         for batch in file.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
             skipped = min(max(start - row, 0), batch.num_rows)
             images = _contents(batch.column(table.image))
-            labels = label_numbers(batch.column(table.label)) if table.label else np.full(batch.num_rows, -1)
+            labels = _numbers(table, batch) if table.label else np.full(batch.num_rows, -1)
             for offset in range(skipped, min(batch.num_rows, stop - row)):
                 yield encoded_ref(_id(table, row + offset), images[offset].as_py(), int(labels[offset]))
             row += batch.num_rows
@@ -237,14 +237,40 @@ def _labels(table: _Table) -> NDArray[np.int64]:
     if table.label is None:
         return np.full(table.rows, -1)
     with _readable(table.place), _open(table.place) as file:
-        return label_numbers(file.read(columns=[table.label], use_threads=False)[table.label])
+        return _numbers(table, file.read(columns=[table.label], use_threads=False))
 
 
-def label_numbers(labels: Any) -> NDArray[np.int64]:
-    """A column of labels, -1 where there is none."""
+def _numbers(table: _Table, rows: Any) -> NDArray[np.int64]:
+    return label_numbers(rows[table.label], f"{table.place}: its column {table.label!r}")
+
+
+def label_numbers(labels: Any, what: str) -> NDArray[np.int64]:
+    """A column of labels as numbers of classes, -1 where there is none (null or NaN).
+
+    Args:
+        labels: pyarrow's, of any type.
+        what: names the column in messages.
+
+    Raises:
+        DataError: they are no whole numbers.
+    """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.asarray(pc.fill_null(labels, -1).to_numpy(zero_copy_only=False), np.int64)
+    is_type = pa.types
+    try:
+        if is_type.is_floating(labels.type):  # of a table in which some had no label, for one
+            numbers = np.asarray(labels.to_numpy(zero_copy_only=False), np.float64)
+            numbers = np.where(np.isnan(numbers), -1, numbers)
+            if bool((np.abs(numbers) < 2**53).all() and (numbers == np.floor(numbers)).all()):
+                return numbers.astype(np.int64)
+        elif is_type.is_integer(labels.type) or is_type.is_boolean(labels.type) or is_type.is_null(labels.type):
+            return np.asarray(pc.fill_null(labels.cast(pa.int64()), -1).to_numpy(zero_copy_only=False), np.int64)
+    except pa.ArrowInvalid:  # beyond 64 bits
+        pass
+    raise DataError(
+        f"{what} holds {labels.type} values that are no whole numbers; put the number of each image's class, from 0."
+    )
 
 
 @contextmanager

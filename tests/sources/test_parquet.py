@@ -89,6 +89,43 @@ def test_plain_bytes_other_names_and_unknown_labels(tmp_path: Path) -> None:
     assert numbers(open_source(tmp_path / "named.parquet")) == [0, 1]
 
 
+def labelled(folder: Path, labels: pa.Array) -> Path:
+    pq.write_table(pa.table({"image": pa.array(len(labels) * [png(0)]), "label": labels}), folder / "labelled.parquet")
+    return folder / "labelled.parquet"
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [
+        (pa.array([2.0, None, float("nan")]), [2, -1, -1]),
+        (pa.array([True, False, None]), [1, 0, -1]),
+        (pa.array([3, None], pa.uint64()), [3, -1]),
+        (pa.array([None, None]), [-1, -1]),
+    ],
+    ids=["whole floats", "truth values", "unsigned", "nothing"],
+)
+@pytest.mark.filterwarnings("error")
+def test_labels_of_any_type_that_has_whole_numbers(tmp_path: Path, labels: pa.Array, numbers: list[int]) -> None:
+    source = open_source(labelled(tmp_path, labels))
+    assert [ref.label for ref in source] == [source[i].label for i in range(len(source))] == numbers
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (pa.array([0.1, 0.5, 0.9]), "double"),
+        (pa.array([0.0, float("inf")]), "double"),
+        (pa.array(["cat", "1"]), "string"),
+        (pa.array([2**63], pa.uint64()), "uint64"),
+    ],
+)
+def test_labels_that_are_no_whole_numbers(tmp_path: Path, labels: pa.Array, kind: str) -> None:
+    source = open_source(labelled(tmp_path, labels))
+    for read in (list, lambda source: source[0]):
+        with pytest.raises(DataError, match=rf"labelled.parquet: its column 'label' holds {kind} values .* from 0\.$"):
+            read(source)
+
+
 def test_the_fingerprint_is_of_the_rows_not_of_the_names(tmp_path: Path) -> None:
     a = open_source(write_parquet(tmp_path / "a.parquet", range(6))).fingerprint()
     assert open_source(write_parquet(tmp_path / "again.parquet", range(6))).fingerprint() == a

@@ -27,7 +27,7 @@ from adios_zoo.preprocess import Pixels, normalise
 from adios_zoo.sources import Source, open_stream
 
 from .features import Features, check_labels, check_unreadable, is_stored, labelled, source_record
-from .linear import fit_linear
+from .linear import fit_linear, fit_record
 from .task import Task
 
 K = TypeVar("K")
@@ -47,21 +47,22 @@ class ProbeClassifier:
         facts: what a record has to say of the classifier.
 
     Raises:
-        ConfigError: the task's training images are stored features, or there are none.
+        ConfigError: the task's images are stored features, or there are none to train on.
         DataError: images without labels, or which cannot be read.
     """
 
     def __init__(self, task: Task, *, seed: int, features: Features | None = None) -> None:
         """``features`` are those of the training images, where they are known already."""
-        if is_stored(task.training_source):
-            raise ConfigError(f"{task.train} holds features; what judges altered images is trained on images.")
+        for source in (task.training_source, task.test):
+            if is_stored(source):
+                raise ConfigError(f"{source} holds features; what is judged on altered images takes images throughout.")
         self.task = task
         found = features or labelled(
             task.encoder, task.training_source, limit=task.train_images, card=task.card, progress=task.progress
         )
         probe = fit_linear(found.features, found.labels, classes=check_labels(found.labelled), seed=seed)
         self.trained_on = replace(found, features=found.features[:, :0])
-        self.facts = {"classifier": "linear", "weight_decay": probe.weight_decay, "seed": seed}
+        self.facts = {"classifier": "linear", **fit_record(), "weight_decay": probe.weight_decay, "seed": seed}
         self.probe = probe
 
     @torch.inference_mode()

@@ -32,16 +32,22 @@ def evaluate_cluster(
         DataError: images without labels.
     """
     seeds = check_seeds(seeds)
+    for name, count in (("clusters", clusters), ("starts", starts)):
+        if count is not None and count < 1:
+            raise ConfigError(f"{name} is {count} and takes 1 or more.")
     sets = {"test": task.test_set} if not task.train else dict(zip(("train", "test"), task.sets, strict=True))
     classes = check_labels(*(features.labelled for features in sets.values()))
     if clusters is None:
         # The authors took the highest training label for the number of classes.
         clusters = classes if task.protocol.all_classes else int(next(iter(sets.values())).labels.max())
+        if not clusters:
+            raise ConfigError(
+                "All images are of one class, of which the protocol paper makes no cluster; give their number by "
+                "--clusters."
+            )
     least = min(len(features) for features in sets.values())
-    if not 1 <= clusters <= least or starts < 1:
-        raise ConfigError(
-            f"clusters is {clusters} and takes 1 to {least}, the number of images; starts takes 1 or more."
-        )
+    if clusters > least:
+        raise ConfigError(f"clusters is {clusters} and takes 1 to {least}, the number of images.")
     runs = [
         {
             name if role == "test" else f"{role} {name}": value
@@ -50,7 +56,8 @@ def evaluate_cluster(
         }
         for seed in seeds
     ]
-    record = task.record("cluster", **{role: features.record for role, features in sets.items()})
+    records = {role: features.record for role, features in sets.items()}
+    record = task.record("cluster", packages=["scikit-learn"], **records)
     return record | {
         "classes": classes,
         "clusters": clusters,

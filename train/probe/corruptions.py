@@ -34,6 +34,7 @@ GROUPS = {
 }
 COMMON = ("noise", "blur", "weather", "digital")
 SEVERITIES = (1, 2, 3, 4, 5)
+_PACKAGE = "imagecorruptions-imaug"
 _LEAST_SIDE = 32  # pixels, of the package
 
 Condition = tuple[str, int]
@@ -70,10 +71,12 @@ def evaluate_corruptions(
         :func:`corruption_errors`.  All in percent.
 
     Raises:
-        ConfigError: unknown corruptions or severities, or an input too small for them.
+        ConfigError: unknown corruptions or severities, an input too small for them, or an impossible number.
         BackendError: the package is missing.
         DataError: images without labels, or which cannot be read.
     """
+    if workers < 0:
+        raise ConfigError(f"workers is {workers} and takes 0 or more.")
     wanted = [(name, severity) for name in _names(corruptions) for severity in _severities(severities)]
     folders = None if made is None else _folders(made, wanted)
     other = None if baseline is None else replace(task, model=baseline, random_seed=None)
@@ -154,7 +157,12 @@ def _judged(
         accuracy.setdefault(name, {})[str(severity)] = value
     means = [sum(row.values()) / len(row) for row in accuracy.values()]
     return {
-        **task.record("robust corruptions", train=classifier.trained_on.record, test=found.record),
+        **task.record(
+            "robust corruptions",
+            packages=[] if folders else [_PACKAGE],
+            train=classifier.trained_on.record,
+            test=found.record,
+        ),
         **classifier.facts,
         "corrupted": corrupted,
         "clean": found.clean,
@@ -207,9 +215,7 @@ def _check_package(side: int) -> None:
     try:
         import imagecorruptions  # noqa: F401
     except ImportError as error:
-        raise BackendError(
-            "Corruptions need the package imagecorruptions-imaug: pip install 'adios-zoo[evaluate]'."
-        ) from error
+        raise BackendError(f"Corruptions need the package {_PACKAGE}: pip install 'adios-zoo[evaluate]'.") from error
 
 
 def _ratio(own: float, other: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from adios_zoo.images import ImageError, ImageRef
 from adios_zoo.journal import Failure
 from adios_zoo.model_card import Card
 from adios_zoo.sources import Source, Span, Stream, open_stream
+from adios_zoo.sources.parquet import label_numbers
 
 Labelled = tuple[str, Tensor, Iterable[str]]  # source, labels, names of the classes
 _PREFIX = "parquet:"
 MOST_BAD = 0.01  # share of images that may be unreadable
+_MOST_CLASSES = 100_000  # unless there are more images; what has a number for each class would not fit in memory
 
 
 @dataclass(frozen=True)
@@ -156,25 +159,26 @@ def stored_features(source: str, *, limit: int | None = None) -> Features:
         ConfigError: an impossible limit.
         DataError: the file has no labels, or is no whole feature file.
     """
+    import pyarrow as pa
+
     check_limit(limit)
     file = open_features(source.removeprefix(_PREFIX))
     assert isinstance(file, ParquetFeatureFile)  # no other has labels
     rows = torch.from_numpy(np.concatenate(list(_first(file.features(), limit))))
     try:
-        labels = np.concatenate([np.asarray(some, np.int64) for some in _first(file.column("label"), limit)])
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{source}: its column 'label' has values that are no whole numbers.") from error
+        column = list(_first(file.column("label"), limit))
     except DataError as error:
         raise DataError(
             f"{source}: it has no labels; write it anew by `adios extract` from images that have them."
         ) from error
+    labels = label_numbers(pa.array(itertools.chain.from_iterable(column)), f"{source}: its column 'label'")
     record = {
         "source": source,
         "images": len(rows),
         "fingerprint": sha256(labels.tobytes() + rows.numpy().tobytes()).hexdigest(),
         "extracted": {key.removeprefix("adios."): value for key, value in file.metadata.items()},
     }
-    return Features(rows, torch.from_numpy(labels), file.classes, record)
+    return Features(rows, torch.tensor(labels), file.classes, record)
 
 
 def _first(groups: Iterable[Any], limit: int | None) -> Iterator[Any]:
@@ -257,11 +261,16 @@ def check_labels(*sets: Labelled) -> int:
         sets: of each its source, its labels (n,), and the names of its classes, if it has any.
 
     Raises:
-        DataError: they do not.
+        DataError: they do not, or a label is beyond the classes that are named, or that there can be.
     """
-    for source, labels, _ in sets:
+    images = sum(len(labels) for _, labels, _ in sets)
+    for source, labels, names in sets:
         if bool((labels < 0).any()):
             raise DataError(f"{source} has images without labels, which an evaluation needs.")
+        known = len(tuple(names))
+        if (highest := int(labels.max())) >= (known or max(images, _MOST_CLASSES)):
+            why = f"names only {known} classes" if known else f"has {len(labels)} images"
+            raise DataError(f"{source} {why}, but the label {highest}; labels are numbers of classes, from 0.")
     named = [(source, tuple(names)) for source, _, names in sets if tuple(names)]
     for source, names in named[1:]:
         if names != named[0][1]:

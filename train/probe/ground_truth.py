@@ -49,22 +49,24 @@ class Truth:
     def within(self, box: tuple[float, float, float, float]) -> Truth:
         """What lies in a box (left, top, right, bottom) of the image, whose edges are rounded to whole pixels."""
         left, top, right, bottom = map(round, box)
+        image = self.image.crop((left, top, right, bottom))
+        if self.labels is not None and self.judged is not None:
+            part = np.s_[top:bottom, left:right]
+            return Truth.of_map(self.id, image, self.labels[part], self.judged[part])
         boxes = self.boxes - np.array([left, top, left, top])
         boxes = boxes.clip(0, np.array([right - left, bottom - top] * 2))
-        part = np.s_[top:bottom, left:right]
-        return Truth(
-            self.id,
-            self.image.crop((left, top, right, bottom)),
-            None if self.labels is None else self.labels[part],
-            None if self.judged is None else self.judged[part],
-            boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)],
-        )
+        return Truth(self.id, image, None, None, boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)])
+
+    @classmethod
+    def of_map(cls, id: str, image: Image.Image, labels: Labels, judged: NDArray[np.bool_]) -> Truth:
+        """An image with a map, whose objects have the boxes of their judged pixels."""
+        return cls(id, image, labels, judged, _extents(labels, judged))
 
 
 def truths(
     refs: Iterator[ImageRef], *, masks: Path | None = None, boxes: Path | None = None, void: Void = "auto"
-) -> Iterator[Truth | None]:
-    """Read each image that has ground truth; the others are ``None``.
+) -> Iterator[Truth | ImageError | None]:
+    """Read each image that has ground truth; the others are ``None``, those that cannot be read the error.
 
     Args:
         refs: the images, with masks of their own unless one of the next two is given.
@@ -75,8 +77,7 @@ def truths(
 
     Raises:
         ConfigError: both ``masks`` and ``boxes``, or an impossible ``void``.
-        DataError: an image or a map cannot be read, their sizes differ, two images share a map, or the file is not
-            as COCO's.
+        DataError: there are no maps, two images share a map, or the file is not as COCO's.
     """
     if masks is not None and boxes is not None:
         raise ConfigError("Ground truth is either masks or boxes; give one of them.")
@@ -86,7 +87,14 @@ def truths(
     return (_read(ref, void) for ref in map(annotated, refs))
 
 
-def _read(ref: ImageRef, void: Void) -> Truth | None:
+def _read(ref: ImageRef, void: Void) -> Truth | ImageError | None:
+    try:
+        return _truth(ref, void)
+    except ImageError as error:
+        return error
+
+
+def _truth(ref: ImageRef, void: Void) -> Truth | None:
     if ref.mask is not None:
         image = ref.read()
         labels = np.array(read_mask(ref, image), np.uint8)
@@ -95,7 +103,7 @@ def _read(ref: ImageRef, void: Void) -> Truth | None:
             judged = labels != _VOID if set(np.unique(labels)) - {BACKGROUND, _VOID} else judged
         elif void is not None:
             judged = labels != void
-        return Truth(ref.id, image, labels, judged, _extents(labels, judged))
+        return Truth.of_map(ref.id, image, labels, judged)
     corners = np.array(ref.boxes() if ref.boxes else [], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     corners = corners[(corners[:, 2:] > corners[:, :2]).all(axis=1)]

@@ -51,6 +51,21 @@ class LinearProbe(nn.Module):
         return logits
 
 
+def fit_record(*, chosen: bool = True, steps: int = _STEPS) -> dict[str, Any]:
+    """What a record says of :func:`fit_linear`; ``chosen``: the weight decay was not given."""
+    choice = {
+        "from": list(DECAYS),
+        "on": f"a held-out {HELD_OUT:.0%} of the training images",
+        "fitted_to": f"at most {_MOST_TO_CHOOSE} of the others",
+        "steps": _STEPS_TO_CHOOSE,
+        "batch_size": _BATCH_TO_CHOOSE,
+    }
+    return {
+        "fit": {"optimiser": "adam", "schedule": "cosine", "lr": _LR, "batch_size": _BATCH, "steps": steps},
+        "weight_decay_chosen": choice if chosen else None,
+    }
+
+
 def fit_linear(
     features: Tensor,
     labels: Tensor,
@@ -84,8 +99,7 @@ def fit_linear(
         raise ConfigError(f"A linear probe takes at least two features with a label each, not {len(features)}.")
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise ConfigError(f"The labels of a probe of {classes} classes are from 0 to {classes - 1}.")
-    if steps < 1 or not (weight_decay is None or 0 <= weight_decay < math.inf):
-        raise ConfigError(f"steps is {steps} and takes 1 or more; weight_decay is {weight_decay} and takes 0 or more.")
+    _check_fit(weight_decay, steps)
     with torch.inference_mode(False), torch.enable_grad():
         features = features.detach().float()
         mean = features.mean(dim=0)
@@ -100,6 +114,11 @@ def fit_linear(
     linear = nn.Linear(features.shape[1], classes, device=features.device)
     linear.load_state_dict({"weight": weights[0].T, "bias": biases[0]})
     return LinearProbe(mean, std, linear, weight_decay).eval().requires_grad_(False)
+
+
+def _check_fit(weight_decay: float | None, steps: int) -> None:
+    if steps < 1 or not (weight_decay is None or 0 <= weight_decay < math.inf):
+        raise ConfigError(f"steps is {steps} and takes 1 or more; weight_decay is {weight_decay} and takes 0 or more.")
 
 
 def _choose(x: Tensor, labels: Tensor, classes: int, seed: int) -> float:
@@ -166,6 +185,7 @@ def evaluate_linear(
         DataError: images without labels, or classes that differ.
     """
     seeds = check_seeds(seeds)
+    _check_fit(weight_decay, steps)
     train, test = task.sets
     classes = check_labels(train.labelled, test.labelled)
     probes = [
@@ -176,9 +196,8 @@ def evaluate_linear(
     return task.record("linear", train=train.record, test=test.record) | {
         "classes": classes,
         "augmented": False,
-        "steps": steps,
+        **fit_record(chosen=weight_decay is None, steps=steps),
         "weight_decay": [probe.weight_decay for probe in probes],
-        "weight_decay_chosen_on": f"a held-out {HELD_OUT:.0%} of the training images" if weight_decay is None else None,
         "seeds": seeds,
         "figures": figures,
     }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from adios_zoo import registry
+from adios_zoo import __version__
 from adios_zoo.encoder import create_encoder
 from adios_zoo.errors import ConfigError, DownloadError
-from adios_zoo.fetch import locate
+from adios_zoo.fetch import card_of
 from adios_zoo.model import AdiosModel, load_model
 from adios_zoo.model_card import Card
 from adios_zoo.snapshot import hub_file
-from adios_zoo.torch_backend import choose_device
+from adios_zoo.torch_backend import choose_device, weights_digest
+
+from ..chance import check_seed
 
 TIMM = "timm:"
 
@@ -29,21 +32,53 @@ def load_encoder(source: str, *, random_seed: int | None = None, device: str = "
         device: where it goes.
 
     Raises:
-        ConfigError: timm does not know the name, or the model takes no square images.
+        ConfigError: timm does not know the name, the model takes no square images, or the seed is none.
         DownloadError: the weights are not here and cannot be fetched.
         AdiosError: as :func:`adios_zoo.load_model`.
     """
+    if random_seed is not None:
+        check_seed(random_seed)
     is_timms = source.startswith(TIMM)
     where = choose_device(device)
     if random_seed is None:
         return (_timms(source.removeprefix(TIMM)) if is_timms else load_model(source)).to(where)
-    if is_timms:
-        card = _timms_card(source.removeprefix(TIMM))
-    else:
-        card = registry.card(source) if source in registry.list_models() else locate(source)[0]
+    card = _timms_card(source.removeprefix(TIMM)) if is_timms else card_of(source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed)
         return AdiosModel(card).to(where)
+
+
+def model_record(source: str, model: AdiosModel) -> dict[str, Any]:
+    """What a record says of the model that was evaluated.
+
+    Args:
+        source: as the user named it.
+        model: that :func:`load_encoder` made of it.
+
+    Returns:
+        Its name, ``model_source``, the SHA-256 of the ``weights`` of its encoder and of its masker, if it has one (see
+        :func:`adios_zoo.torch_backend.weights_digest`), and the ``device`` where it is.
+    """
+    return {
+        "model": model.card.name,
+        "model_source": source,
+        "weights": weights_digest(model.encoder),
+        "masker_weights": None if model.masker is None else weights_digest(model.masker),
+        "device": str(next(model.parameters()).device),
+    }
+
+
+def versions(*also: str) -> dict[str, str]:
+    """The versions of this package and of those that figures depend on, ``also`` among them."""
+    own = {"adios-zoo": __version__, "torch": torch.__version__}
+    return own | {name: _version(name) for name in ("timm", *also)}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # another distribution has its modules
+        return "unknown"
 
 
 def _timms_card(name: str) -> Card:

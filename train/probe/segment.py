@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from adios_zoo.draw import crop_box
 from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.images import ImageError
 from adios_zoo.sources import Source, open_stream
 
 from .best_slot import FOUND, best_boxes, best_masks
-from .features import check_limit
+from .features import check_limit, check_unreadable, source_record
 from .ground_truth import Truth, Void, truths
-from .models import load_encoder
+from .models import load_encoder, model_record, versions
 from .overlap import BACKGROUND, Floats, Overlap, covering, overlap
 from .protocol import protocol as protocol_of
 from .slots import Slots, Slotter, centred_box, file_slots, grid, masker_slots, one_slot
@@ -71,14 +72,20 @@ def evaluate_segment(
 
     Raises:
         ConfigError: the model has no masker, or settings that exclude each other.
-        DataError: no image has ground truth, or one cannot be read.
+        DataError: no image has ground truth, or more than a hundredth of those that have it cannot be read.
     """
     check_limit(test_images)
     if grid_cells is not None and not 1 <= grid_cells <= _MOST_CELLS:
         raise ConfigError(f"The baseline's grid has 1 to {_MOST_CELLS} cells, not {grid_cells}.")
     prepared = protocol_of(protocol, crop_pct=crop_pct)
     whole = prepared.name == "standard" and crop_pct is None
-    result: dict[str, Any] = {"evaluation": "segment", "protocol": prepared.name, "model": None, "predicted": None}
+    result: dict[str, Any] = {
+        "evaluation": "segment",
+        "protocol": prepared.name,
+        "versions": versions("scikit-learn"),
+        "model": None,
+        "predicted": None,
+    }
     card = None
     ways: dict[str, Slotter] = {}
     if predicted is None:
@@ -88,7 +95,7 @@ def evaluate_segment(
         ways["model"] = masker_slots(model)
         ways["random masker"] = masker_slots(load_encoder(source, random_seed=seed, device=device))
         grid_cells = model.masker.slots if grid_cells is None else grid_cells
-        result["model"] = model.card.name
+        result |= model_record(source, model)
         card = None if whole else prepared.preprocessing(model.card)
     else:
         if not whole:
@@ -108,9 +115,14 @@ def evaluate_segment(
         dynamic_ncols=True,
     )
     without = 0
+    bad: list[ImageError] = []
     for truth in truths(iter(refs), masks=masks, boxes=boxes, void=void):
-        if truth is None or not judge.add(truth if card is None else truth.within(crop_box(*truth.image.size, card))):
+        if isinstance(truth, ImageError):
+            bad.append(truth)
+        elif truth is None or not judge.add(truth if card is None else truth.within(crop_box(*truth.image.size, card))):
             without += 1
+    if bad:
+        check_unreadable(test, judge.images, bad)
     if not judge.images:
         raise DataError(
             f"No image of {test} has ground truth: give label maps by --masks, boxes by --boxes, or a source whose "
@@ -123,20 +135,20 @@ def evaluate_segment(
         "found_from_iou": FOUND,
         "grid": grid_cells,
         "seed": seed,
-        "test": {
-            "source": test,
-            "ground_truth": str(masks or boxes or "of the source"),
+        "test": source_record(stream, judge.images + without, len(bad))
+        | {
             "images": judge.images,
             "without_ground_truth": without,
             "objects": judge.objects,
-            "fingerprint": judge.digest.hexdigest(),
+            "ground_truth": str(masks or boxes or "of the source"),
+            "ground_truth_fingerprint": judge.digest.hexdigest(),
         },
         "figures": {way: judge.figures(way, _PAPER_BATCH if prepared.name == "paper" else None) for way in ways},
     }
 
 
 class _Judge:
-    """Collects the scores of all images, for each way of making masks."""
+    """Collects the scores of all images, for each way of making masks, and a digest of the ground truth as judged."""
 
     def __init__(self, ways: dict[str, Slotter]) -> None:
         self.images = self.objects = 0
@@ -153,7 +165,7 @@ class _Judge:
             return False
         self.images += 1
         self.objects += len(truth.boxes)
-        self.digest.update(truth.image.tobytes() + truth.boxes.tobytes())
+        self.digest.update(truth.boxes.tobytes())
         if truth.labels is not None and truth.judged is not None:
             self.digest.update(np.where(truth.judged, truth.labels, 0).tobytes() + truth.judged.tobytes())
         for way, slotter in self._ways.items():

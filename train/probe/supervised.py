@@ -86,11 +86,13 @@ class TrainingImages:
         device: where the model is.
 
     Raises:
-        ConfigError: stored features, or fewer images than a batch.
+        ConfigError: stored features, fewer images than a batch, or an impossible number of workers.
         DataError: images without labels, classes that differ from the test images', or images that cannot be read.
     """
 
     def __init__(self, task: Task, training: Training, *, workers: int | None = None) -> None:
+        if workers is not None and workers < 0:
+            raise ConfigError(f"workers is {workers} and takes 0 or more.")
         source = task.training_source
         if is_stored(source) or is_stored(task.test):
             raise ConfigError("Augmented images cannot be stored features: give sources of images.")
@@ -125,6 +127,7 @@ class TrainingImages:
 
         Raises:
             AdiosError: the loss is not finite.
+            ConfigError: batch norms that follow the images have a batch of a single number to do so.
             DataError: more than a hundredth of the images cannot be read, or one and all tried in its place.
         """
         t = self.training
@@ -140,7 +143,7 @@ class TrainingImages:
                 for group in optimiser.param_groups:
                     group["lr"] = t.rate(number / plan.batches_per_epoch)
                 batch = batches(number, plan.draws(number))
-                loss = F.cross_entropy(classifier(batch.views[1]), batch.labels)
+                loss = F.cross_entropy(self._logits(classifier, batch.views[1]), batch.labels)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
@@ -154,6 +157,17 @@ class TrainingImages:
         self._leave_out(batches.failures)
         classifier.eval()
         return float(losses) / plan.batches_per_epoch
+
+    def _logits(self, classifier: Classifier, images: Tensor) -> Tensor:
+        try:
+            return cast("Tensor", classifier(images))
+        except ValueError as error:  # of batch norm, which has no variance to divide by
+            if self.training.batch_size > 1:
+                raise
+            raise ConfigError(
+                f"At {images.shape[-1]} pixels the batch norms cannot follow the images with a batch size of 1; take 2 "
+                "or more, or --frozen-statistics."
+            ) from error
 
     def _leave_out(self, found: Sequence[tuple[str, str]]) -> None:
         """Count what could not be read so far, once, and refuse more than a hundredth."""

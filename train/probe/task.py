@@ -15,8 +15,9 @@ from adios_zoo.model import AdiosModel
 from adios_zoo.model_card import Card
 from adios_zoo.registry import DEFAULT_MODEL
 
+from ..chance import check_seed
 from .features import Features, check_limit, is_stored, labelled, two_sets
-from .models import load_encoder
+from .models import load_encoder, model_record, versions
 from .protocol import Protocol, preprocessing_record, protocol
 
 
@@ -110,20 +111,24 @@ class Task:
             raise ConfigError("Stored features have been cropped already; give sources of images for another crop_pct.")
         return None, None
 
-    def record(self, evaluation: str, **sets: dict[str, Any]) -> dict[str, Any]:
-        """What the record of an evaluation begins with; ``sets`` are the records of its images, by their role."""
+    def record(self, evaluation: str, *, packages: Sequence[str] = (), **sets: dict[str, Any]) -> dict[str, Any]:
+        """What the record of an evaluation begins with.
+
+        Args:
+            evaluation: its name.
+            packages: further ones whose versions matter.
+            sets: the records of its images, by their role.
+        """
         extracted = next(iter(sets.values())).get("extracted")
-        how: dict[str, Any] = {
-            "model": (extracted or {}).get("card"),
-            "preprocessing": "as the features were extracted",
-        }
         if extracted is None:
-            how = {
-                "model": self.encoder.card.name,
+            how = model_record(self.model, self.encoder) | {
                 "random_seed": self.random_seed,
                 "preprocessing": preprocessing_record(self.card),
             }
-        return {"evaluation": evaluation, "protocol": self.protocol.name, **how, **sets}
+        else:
+            how = {"model": extracted.get("card"), "preprocessing": "as the features were extracted"}
+        about = {"evaluation": evaluation, "protocol": self.protocol.name, "versions": versions(*packages)}
+        return {**about, **how, **sets}
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -146,10 +151,10 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
     """The seeds, if there are any and each comes once.
 
     Raises:
-        ConfigError: there are none, one comes twice, or one has not the 32 bits that scikit-learn takes.
+        ConfigError: there are none, one comes twice, or one is no seed.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise ConfigError(f"The seeds are {list(seeds)}; give at least one, and none twice.")
-    if not all(0 <= seed < 2**32 for seed in seeds):
-        raise ConfigError(f"The seeds are {list(seeds)}; each takes a whole number from 0 to {2**32 - 1}.")
+    for seed in seeds:
+        check_seed(seed)
     return list(seeds)

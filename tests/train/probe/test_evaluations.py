@@ -24,6 +24,7 @@ from huggingface_hub import constants
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import adios_zoo
 from adios_zoo import load_model
 from adios_zoo.errors import AdiosError, ConfigError, DataError, DownloadError
 from adios_zoo.knn import Cell
@@ -92,6 +93,29 @@ def test_random_weights_are_of_their_seed(task: Task) -> None:
     assert load_encoder("resnet18_in100s", random_seed=0).card.input_size == 96
 
 
+def test_a_record_tells_what_was_evaluated(task: Task, tmp_path: Path) -> None:
+    other = small_model()
+    with torch.no_grad():
+        next(other.encoder.parameters()).mul_(2)
+    again, other_weights = saved_model(tmp_path / "again"), other.save_pretrained(tmp_path / "other")
+    models = (task.model, str(again), str(other_weights))
+    records = [replace(task, model=model).record("knn", packages=["numpy", "gone"], test={}) for model in models]
+    assert [record.pop("model_source") for record in records] == list(models)
+    assert records[0] == records[1]
+    assert records[2] == records[0] | {"weights": records[2]["weights"]}
+    assert records[2]["weights"] != records[0]["weights"]
+    assert records[0]["device"] == "cpu"
+    assert records[0]["masker_weights"] not in (None, records[0]["weights"])
+    assert records[0]["versions"] == {
+        "adios-zoo": adios_zoo.__version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+        "gone": "unknown",
+    }
+    assert replace(task, random_seed=1).record("knn", test={})["weights"] != records[0]["weights"]
+
+
 def test_a_model_of_timms_with_its_own_preprocessing(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADIOS_OFFLINE", "1")
     model = load_encoder("timm:test_resnet.r160_in1k", random_seed=0)
@@ -133,11 +157,14 @@ def test_linear_on_the_fly_and_stored(task: Task, tmp_path: Path) -> None:
     assert found["seeds"] == [0, 1]
     assert len(found["figures"]["acc1"]["values"]) == 2
     assert found["figures"]["acc1"]["mean"] > 90  # judged by the images that it was fitted to
-    assert "training images" in found["weight_decay_chosen_on"]
+    assert found["fit"] == {"optimiser": "adam", "schedule": "cosine", "lr": 0.01, "batch_size": 1024, "steps": 60}
+    assert found["weight_decay_chosen"]["from"] == [1, 10, 100, 1000]
+    assert "training images" in found["weight_decay_chosen"]["on"]
     file = stored(tmp_path, task.test)
     same = evaluate_linear(Task(train=file, test=file, model="no such model"), seeds=[0], steps=60, weight_decay=1.0)
     assert same["model"] == "test_resnet_shapes_simclr"
-    assert same["weight_decay"] == [1.0]
+    assert (same["weight_decay"], same["weight_decay_chosen"]) == ([1.0], None)
+    assert same["train"]["extracted"]["model"] == str(tmp_path / "m")
     assert same["figures"]["acc1"]["std"] is None
     with pytest.raises(ConfigError, match="random"):
         evaluate_linear(Task(train=file, test=file, random_seed=0))
@@ -257,6 +284,8 @@ def test_clusters(task: Task) -> None:
     assert {"train ARI", "ARI"} <= set(both["figures"])
     with pytest.raises(ConfigError, match="clusters is 25"):
         evaluate_cluster(replace(task, train=""), clusters=25)
+    with pytest.raises(ConfigError, match=r"of one class.*--clusters"):
+        evaluate_cluster(replace(task, train="", test_images=1, protocol=protocol("paper")))
 
 
 def test_agreement_of_clusters_and_classes() -> None:

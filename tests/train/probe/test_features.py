@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -81,8 +82,23 @@ def test_what_does_not_match_is_refused(tmp_path: Path) -> None:
     pq.write_table(table.drop_columns("label"), tmp_path / "b.parquet")
     with pytest.raises(DataError, match="without labels"):
         two_sets(model, source, f"parquet:{tmp_path}/b.parquet")
+    file = stored(tmp_path, f"parquet:{tmp_path}/b.parquet")
     with pytest.raises(DataError, match="no labels"):
-        two_sets(None, *2 * [stored(tmp_path, f"parquet:{tmp_path}/b.parquet")])
+        two_sets(None, file, file)
+    features = pq.read_table(file)
+    for labels, says in {
+        (0.1, 0.5, 0.9, 1.0, 1.1, 2.0): "column 'label' holds double values that are no whole numbers",
+        ("a", "b", "a", "b", "a", "b"): "column 'label' holds string values",
+        (0, 1, 2, 0, 1, None): "without labels",
+        (0, 1, 2, 0, 1, 10**9): "has 6 images, but the label 1000000000",
+    }.items():
+        pq.write_table(features.append_column("label", pa.array(labels)), tmp_path / "e.parquet")
+        with pytest.raises(DataError, match=says):
+            two_sets(None, *2 * [str(tmp_path / "e.parquet")])
+    beyond = table.set_column(1, "label", pa.array([0, 1, 2, 0, 1, 3]))
+    pq.write_table(beyond, tmp_path / "g.parquet")
+    with pytest.raises(DataError, match=r"g\.parquet names only 3 classes, but the label 3"):
+        two_sets(model, source, f"parquet:{tmp_path}/g.parquet")
     renamed = {b"huggingface": table.schema.metadata[b"huggingface"].replace(b"disc", b"dish")}
     pq.write_table(table.replace_schema_metadata(renamed), tmp_path / "c.parquet")
     with pytest.raises(DataError, match="other classes"):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adios_zoo.errors import AdiosError, ConfigError, DataError
-from adios_zoo.images import ImageError
+from adios_zoo.sources import open_source
 from tests.conftest import DATA
 from tests.models import saved_model
 
@@ -111,7 +111,7 @@ def test_masks_of_the_source_itself(data: Path) -> None:
     own = evaluate_segment(model, f"parquet:{data}/set.parquet", progress=False)
     beside = evaluate_segment(model, str(data / "images"), masks=data / "maps", progress=False)
     assert own["figures"] == beside["figures"]
-    assert own["test"]["fingerprint"] == beside["test"]["fingerprint"]
+    assert own["test"]["ground_truth_fingerprint"] == beside["test"]["ground_truth_fingerprint"]
     assert set(own["figures"]) == {"model", "random masker", "one slot", "centred box", "grid"}
 
 
@@ -156,7 +156,7 @@ def test_boxes_of_the_source_itself(data: Path, form: str) -> None:
 def test_objects_without_boxes_are_named(data: Path) -> None:
     image = {"bytes": (data / "images/a/0.png").read_bytes(), "path": ""}
     pq.write_table(pa.table({"image": [image], "objects": [{"bbox": [[1.0, 2.0]]}]}), data / "set.parquet")
-    with pytest.raises(ImageError, match="bbox"):
+    with pytest.raises(DataError, match=r"1 of 1 images .*bbox"):
         evaluate_segment(str(saved_model(data / "m")), f"parquet:{data}/set.parquet", progress=False)
 
 
@@ -186,17 +186,77 @@ def test_the_paper_protocol_judges_what_the_model_is_given(data: Path) -> None:
     assert found["standard"]["crop_pct"] is None
     assert found["paper"]["crop_pct"] == 0.5
     # The centre 8 x 8 of 24 x 16 pixels holds only a part of each object.
-    assert found["paper"]["test"]["fingerprint"] != found["standard"]["test"]["fingerprint"]
+    paper, standard = (found[protocol]["test"] for protocol in ("paper", "standard"))
+    assert paper["fingerprint"] == standard["fingerprint"] == open_source(data / "images").fingerprint()
+    assert paper["ground_truth_fingerprint"] != standard["ground_truth_fingerprint"]
     assert found["paper"]["figures"]["one slot"]["mean_sc"] != found["standard"]["figures"]["one slot"]["mean_sc"]
+
+
+def test_the_oddities_of_the_paper_protocol(tmp_path: Path) -> None:
+    """Two images and the grid's five slots, of which four have a column of pixels each and the last has none."""
+    maps = np.array([[1, 2, 0, 0], [1, 1, 0, 0]], np.uint8)[:, None].repeat(4, axis=1)
+    for folder in ("images", "maps"):
+        (tmp_path / folder).mkdir()
+    for number, labels in enumerate(maps):
+        (tmp_path / f"maps/{number}.png").write_bytes(png(labels))
+        (tmp_path / f"images/{number}.png").write_bytes(png(np.stack(3 * [labels], axis=2)))
+    model = str(saved_model(tmp_path / "m", crop_pct=1.0))
+    found = {
+        protocol: evaluate_segment(
+            model, str(tmp_path / "images"), masks=tmp_path / "maps", protocol=protocol, grid_cells=5, progress=False
+        )["figures"]["grid"]
+        for protocol in ("standard", "paper")
+    }
+    # A label is found whole by one slot (1), or its first half is (1/2), and the rest at the label's share (1/2 of it).
+    first = [3 / 4, 1.0, 1.0]  # labels 0, 1 and 2
+    second = [3 / 4, 3 / 4]  # it lacks label 2, for which the empty slot is a full mark
+    standard = (np.mean(first) + np.mean(second)) / 2, (np.mean(first[1:]) + np.mean(second[1:])) / 2
+    paper = (np.mean(first) + (sum(second) + 1) / 2) / 2, (np.mean(first[1:]) + sum(second[1:]) + 1) / 2
+    for protocol, expected in (("standard", standard), ("paper", paper)):
+        names = ("mean_ap", "mean_ap_foreground")
+        assert [found[protocol][name] for name in names] == [pytest.approx(100 * value) for value in expected]
+        assert found[protocol]["mean_sc"] == pytest.approx(100 * (2.5 / 3 + 0.5) / 2)
+    # Of the second image's one object two slots have a half each.
+    assert found["standard"]["ari_foreground"] == 100
+    assert found["paper"]["ari_foreground"] == 50
 
 
 def test_a_cut_keeps_the_boxes_within() -> None:
     boxes = np.array([[0.0, 0.0, 4.0, 4.0], [3.0, 2.0, 9.0, 9.0]])
-    part = Truth("x", Image.new("RGB", (10, 10)), np.zeros((10, 10), np.uint8), None, boxes).within((4, 4, 8, 10))
+    part = Truth("x", Image.new("RGB", (10, 10)), None, None, boxes).within((4, 4, 8, 10))
     assert part.image.size == (4, 6)
-    assert part.labels is not None
-    assert part.labels.shape == (6, 4)
     assert part.boxes.tolist() == [[0, 0, 4, 5]]
+
+
+def test_the_boxes_of_a_cut_map_are_of_its_pixels() -> None:
+    labels = np.zeros((10, 10), np.uint8)
+    labels[1, 1:9] = labels[1:9, 1] = 3  # an angle: its whole box covers the cut, of whose pixels it has none
+    labels[2:5, 5] = labels[4, 5:9] = 4  # another: within the cut it is a line
+    whole = Truth.of_map("x", Image.new("RGB", (10, 10)), labels, np.ones((10, 10), bool))
+    assert whole.boxes.tolist() == [[1, 1, 9, 9], [5, 2, 9, 5]]
+    part = whole.within((4, 4, 8, 10))
+    assert part.labels is not None
+    assert part.judged is not None
+    assert part.labels.shape == part.judged.shape == (6, 4)
+    assert part.boxes.tolist() == [[1, 0, 4, 1]]
+
+
+def test_one_image_in_a_hundred_may_be_unreadable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = {name: tmp_path / name for name in ("images", "maps", "npy")}
+    for folder in folders.values():
+        folder.mkdir()
+    for number in range(101):
+        (folders["images"] / f"{number:03}.png").write_bytes(png(np.zeros((H, W, 3), np.uint8)))
+        (folders["maps"] / f"{number:03}.png").write_bytes(png(label_map(0)))
+        np.save(folders["npy"] / f"{number:03}.npy", masks_of(label_map(0)))
+    (folders["images"] / "007.png").write_bytes(b"no image")
+    record = judged(tmp_path)["test"]
+    assert (record["images"], record["unreadable"], record["without_ground_truth"]) == (100, 1, 0)
+    assert record["fingerprint"] == open_source(folders["images"]).fingerprint()
+    assert "007.png: not an image" in capsys.readouterr().err
+    (folders["maps"] / "008.png").write_bytes(png(np.zeros((H, 3), np.uint8)))
+    with pytest.raises(DataError, match=r"2 of 101 images .* too many .*007\.png"):
+        judged(tmp_path)
 
 
 def wrong(data: Path, what: str) -> dict[str, object]:
@@ -230,7 +290,7 @@ def wrong(data: Path, what: str) -> dict[str, object]:
         ("no folder", DataError, "nowhere"),
         ("no maps", DataError, "PNG"),
         ("not coco", DataError, "COCO"),
-        ("other size", ImageError, "says 99 x 16"),
+        ("other size", DataError, "3 of 3 images .*says 99 x 16"),
         ("no array", DataError, "1.npy"),
         ("void", ConfigError, "256"),
         ("protocol", ConfigError, "mine"),
