@@ -130,7 +130,7 @@ def draw_masks(file: Path, source: str, *, caption: str) -> None:
     loaded = load_model(registry.DEFAULT_MODEL)
     assert loaded.masker is not None  # it has one
     images, masks = seen_masks(loaded.masker, load_images(source, limit=_QUERIES).images, loaded.card)
-    title = f"{loaded.card.name}, {caption}"
+    title = f"{loaded.card.name} in its last run: {caption}"
     write_picture(file, images, masks, epoch=loaded.card.training["epochs"], caption=title)
 
 

@@ -25,6 +25,11 @@ def test_the_page_in_the_docs_is_up_to_date(tmp_path: Path) -> None:
         assert f"| {figure.name} | {figure.value:g} {figure.unit} |" in text
 
 
+def test_figures_of_the_bundled_encoder_are_of_the_weights_that_ship() -> None:
+    weights = adios_zoo.card("resnet18_tin200").files["model.safetensors"].sha256
+    assert f"weights `{weights[:12]}`" in (DOCS / "evaluation.md").read_text(), "measure them anew"
+
+
 def test_every_run_of_the_comparison_has_its_command_on_the_page() -> None:
     study = json.loads((DOCS / results.STUDY).read_text())
     text = (DOCS / results.PAGE).read_text()
