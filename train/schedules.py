@@ -17,9 +17,9 @@ def warmup_cosine(
     """Learning rate in ``epoch`` (from 0): a straight line from ``start``, then half a cosine to ``minimum``.
 
     The peak ``base`` is reached in epoch ``warmup_epochs - 1`` and held for one more; a warm-up of a part of an epoch
-    reaches it at its end.  ``start`` is absolute: all
-    groups begin at it, whatever their base rate.  Past ``max_epochs`` the rate climbs again along the cosine,
-    as it does in the authors' runs whose encoder schedule is shorter than the training.
+    reaches it at its end.  ``start`` is absolute: all groups begin at it, whatever their base rate.  Past
+    ``max_epochs`` the rate climbs again along the cosine, as it does in the authors' runs whose encoder schedule is
+    shorter than the training.
     """
     if epoch < warmup_epochs:
         # Between epochs the peak is not passed: it is held for the last of the warm-up.

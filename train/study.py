@@ -157,13 +157,14 @@ class Study:
                 if name not in {run["name"] for run in study["runs"]}:
                     study["runs"].append({"name": name} | facts(row, show_progress))
                     self._write(study)
-        return self._read(recipe)
+        return self._stored()
 
     def _read(self, recipe: Recipe) -> dict[str, Any]:
+        """What is known of a comparison with this recipe and these judges."""
         path, data = self.folder / RECORD, self.judges.data()
         if not path.exists():
             return {"recipe": recipe.to_dict(), "data": data, "costs": {}, "runs": []}
-        study = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        study = self._stored()
         if parse_recipe(study["recipe"], what=f"The recipe in {path}") != recipe:
             raise ConfigError(f"{path} compares runs of another recipe than {self.recipe}; choose another folder.")
         for role, record in data.items():
@@ -172,6 +173,9 @@ class Study:
                     f"{path} compares runs on other images than {record['source']} ({role}); choose another folder."
                 )
         return study
+
+    def _stored(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", json.loads((self.folder / RECORD).read_text(encoding="utf-8")))
 
     def _write(self, study: dict[str, Any]) -> None:
         study["runs"].sort(key=lambda run: run["name"])

@@ -19,8 +19,7 @@ _FIGURES = {
     "k-NN": ("knn",),
     "linear": ("linear",),
     "transfer, k-NN": ("transfer_knn",),
-    "half hidden, patches": ("occlusion", "patches", _HIDDEN),
-    "half hidden, block": ("occlusion", "block", _HIDDEN),
+    **{f"half hidden, {kind}": ("occlusion", kind, _HIDDEN) for kind in OCCLUSIONS},
 }
 _COLOURS = ("#555555", "#3b75af", "#70a8d8", "#c8553d", "#8c2d19")
 

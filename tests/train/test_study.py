@@ -149,9 +149,11 @@ def test_a_folder_holds_runs_on_the_same_images_wherever_these_are(study: Study,
     moved = shutil.copy(study.judges.test.removeprefix("parquet:"), tmp_path / "moved.parquet")
     same = replace(study.judges, test=f"parquet:{moved}", transfer_train=f"parquet:{moved}")
     assert replace(study, judges=same).run(seeds=[], show_progress=False) == before
-    for changes in ({"test": study.judges.train}, {"train_images": 20, "validation_images": 28}):
+    other = replace(study.judges, test=study.judges.train)
+    differently = replace(study.judges, train_images=20, validation_images=28)
+    for judges in (other, differently):
         with pytest.raises(ConfigError, match="other images"):
-            replace(study, judges=replace(study.judges, **changes)).run(seeds=[], show_progress=False)  # type: ignore[arg-type]
+            replace(study, judges=judges).run(seeds=[], show_progress=False)
 
 
 def test_the_command_hands_over_what_it_is_told(
