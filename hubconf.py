@@ -5,6 +5,6 @@
 
 dependencies = ["torch", "torchvision", "timm", "safetensors", "huggingface_hub", "filelock", "tqdm", "PIL", "numpy"]
 
-from adios_zoo.hub import entries as _entries  # noqa: E402  (torch.hub reads the names above first)
+from adios_zoo.zoo.torch_hub import entries as _entries  # noqa: E402  (torch.hub reads the names above first)
 
 globals().update(_entries())

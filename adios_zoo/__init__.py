@@ -9,29 +9,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from adios_zoo import _checkout
+from adios_zoo.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from adios_zoo.errors import AdiosError
-    from adios_zoo.extract import FeatureExtractor
-    from adios_zoo.feature_dataset import FeatureDataset, GroupShuffle
-    from adios_zoo.model import AdiosModel, load_model
-    from adios_zoo.model_card import Card
-    from adios_zoo.registry import card, list_models
-    from adios_zoo.sklearn_transformer import FeatureTransformer
-
-__version__ = "0.1.0"
+    from adios_zoo.features.extractor import FeatureExtractor
+    from adios_zoo.features.feature_dataset import FeatureDataset, GroupShuffle
+    from adios_zoo.features.sklearn_transformer import FeatureTransformer
+    from adios_zoo.models.card import Card
+    from adios_zoo.models.model import AdiosModel, load_model
+    from adios_zoo.zoo.registry import card, list_models
 
 _HOME = {
     "AdiosError": "adios_zoo.errors",
-    "AdiosModel": "adios_zoo.model",
-    "Card": "adios_zoo.model_card",
-    "FeatureDataset": "adios_zoo.feature_dataset",
-    "FeatureExtractor": "adios_zoo.extract",
-    "FeatureTransformer": "adios_zoo.sklearn_transformer",
-    "GroupShuffle": "adios_zoo.feature_dataset",
-    "card": "adios_zoo.registry",
-    "list_models": "adios_zoo.registry",
-    "load_model": "adios_zoo.model",
+    "AdiosModel": "adios_zoo.models.model",
+    "Card": "adios_zoo.models.card",
+    "FeatureDataset": "adios_zoo.features.feature_dataset",
+    "FeatureExtractor": "adios_zoo.features.extractor",
+    "FeatureTransformer": "adios_zoo.features.sklearn_transformer",
+    "GroupShuffle": "adios_zoo.features.feature_dataset",
+    "card": "adios_zoo.zoo.registry",
+    "list_models": "adios_zoo.zoo.registry",
+    "load_model": "adios_zoo.models.model",
 }
 
 __all__ = [

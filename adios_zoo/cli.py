@@ -7,10 +7,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from adios_zoo import __version__
 from adios_zoo.commands import evaluating, exporting, features, masking, models, training
 from adios_zoo.commands.arguments import Commands
 from adios_zoo.errors import AdiosError
+from adios_zoo.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,12 +27,12 @@ from PIL import Image
 
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import BackendError, ConfigError
-from adios_zoo.extract import FeatureExtractor
-from adios_zoo.fetch import locate
-from adios_zoo.images import ImageRef, Images, open_images
-from adios_zoo.in_order import chunks, in_order, threads
-from adios_zoo.runtime import PRECISIONS
-from adios_zoo.writers import Features
+from adios_zoo.features.extractor import FeatureExtractor
+from adios_zoo.features.in_order import chunks, in_order, threads
+from adios_zoo.features.onnx_backend import PRECISIONS
+from adios_zoo.features.write_file import Features
+from adios_zoo.sources.image import ImageRef, Images, open_images
+from adios_zoo.zoo.fetch import locate
 
 Work: TypeAlias = "tuple[Callable[[], Features | None], int]"  # and how many images it takes
 
@@ -197,7 +197,7 @@ def _plain(model: str, images: Images, count: int | None) -> Work:
     """Decode one by one, stack, encode: one process, eager torch."""
     import torch
 
-    from adios_zoo.model import load_model
+    from adios_zoo.models.model import load_model
 
     torch.set_num_threads(usable_cpus())
     encoder, refs = load_model(model), _refs(images, count)
@@ -214,7 +214,7 @@ def _plain(model: str, images: Images, count: int | None) -> Work:
 
 
 def _plain_decoding(model: str, images: Images, count: int | None) -> Work:
-    from adios_zoo.preprocess import make_transform
+    from adios_zoo.models.preprocess import make_transform
 
     transform, refs = make_transform(locate(model)[0]), _refs(images, count)
 
@@ -235,7 +235,7 @@ def _extraction(model: str, images: Images, count: int | None, how: dict[str, An
 
 
 def _decoding(model: str, images: Images, count: int | None) -> Work:
-    from adios_zoo.decoding import read_pixels
+    from adios_zoo.features.decoding import read_pixels
 
     card, refs = locate(model)[0], _refs(images, count)
 
@@ -248,7 +248,7 @@ def _decoding(model: str, images: Images, count: int | None) -> Work:
 
 
 def _encoder(model: str, images: Images, count: int | None, how: dict[str, Any]) -> Work:
-    from adios_zoo.preprocess import crop
+    from adios_zoo.models.preprocess import crop
 
     extractor, refs = FeatureExtractor(model, **how), _refs(images, count)
     backend = extractor.backend

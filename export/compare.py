@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adios_zoo.runtime import make_session
+from adios_zoo.features.onnx_backend import make_session
 
 TOLERANCE = 1e-4  # relative to the largest value, float32
 

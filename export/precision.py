@@ -27,11 +27,12 @@ from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError, IntegrityError
 from adios_zoo.files import replacing
-from adios_zoo.images import ImageRef
-from adios_zoo.knn import knn
-from adios_zoo.model import AdiosModel, load_model, write_card
-from adios_zoo.model_card import Precision, PrecisionFacts, card_of_folder, check_facts, onnx_encoder
-from adios_zoo.sources import Source, open_source
+from adios_zoo.models.card import Precision, PrecisionFacts, card_of_folder, check_facts, onnx_encoder
+from adios_zoo.models.model import AdiosModel, load_model, write_card
+from adios_zoo.search.knn import knn
+from adios_zoo.sources.image import ImageRef
+from adios_zoo.sources.open import open_source
+from adios_zoo.sources.source import Source
 
 from .compare import photographs, session
 from .half import METHOD as HALF
@@ -96,7 +97,7 @@ def plan_precisions(
     Args:
         source: of the model.
         precisions: ``fp32`` (which is always written), ``fp16``, ``int8``.
-        calibration: images, see :func:`adios_zoo.sources.open_source`; a fifth of them is held back for the gate
+        calibration: images, see :func:`adios_zoo.sources.open.open_source`; a fifth of them is held back for the gate
             unless ``holdout`` is given.
         holdout: images for the gate; with labels for k-NN too.
 

@@ -17,9 +17,9 @@ import torch
 
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import ConfigError
-from adios_zoo.fetch import locate
-from adios_zoo.model_card import Precision, check_facts, onnx_encoder
-from adios_zoo.runtime import make_session
+from adios_zoo.features.onnx_backend import make_session
+from adios_zoo.models.card import Precision, check_facts, onnx_encoder
+from adios_zoo.zoo.fetch import locate
 
 from .compare import photographs
 

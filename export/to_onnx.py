@@ -31,8 +31,8 @@ from torch.nn import functional as F
 
 from adios_zoo.errors import AdiosError, BackendError, ConfigError, IntegrityError
 from adios_zoo.files import replacing
-from adios_zoo.model import AdiosModel, load_model, write_card
-from adios_zoo.model_card import CONFIG, ONNX_FOLDER, Card
+from adios_zoo.models.card import CONFIG, ONNX_FOLDER, Card
+from adios_zoo.models.model import AdiosModel, load_model, write_card
 
 from .compare import TOLERANCE, photographs, session, worst_difference
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from adios_zoo.errors import BackendError
-from adios_zoo.fetch import locate
 from adios_zoo.files import replacing, write_text
-from adios_zoo.model_card import ONNX_FOLDER, check_facts, onnx_encoder
+from adios_zoo.models.card import ONNX_FOLDER, check_facts, onnx_encoder
+from adios_zoo.zoo.fetch import locate
 
 from .to_onnx import export
 

@@ -25,14 +25,14 @@ from typing import Any
 
 from PIL import Image
 
-from adios_zoo.draw import slot_colour
 from adios_zoo.errors import ConfigError
-from adios_zoo.extract import FeatureExtractor
-from adios_zoo.fetch import locate
+from adios_zoo.features.extractor import FeatureExtractor
 from adios_zoo.files import explained
-from adios_zoo.images import ImageRef, open_images
-from adios_zoo.model_card import ONNX_FOLDER, Card, check_facts
-from adios_zoo.preprocess import resized_size
+from adios_zoo.models.card import ONNX_FOLDER, Card, check_facts
+from adios_zoo.models.preprocess import resized_size
+from adios_zoo.pictures.draw import slot_colour
+from adios_zoo.sources.image import ImageRef, open_images
+from adios_zoo.zoo.fetch import locate
 
 from .to_onnx import export
 from .web_runtime import web_runtime

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
+
 # The folder of golden numbers; ADIOS_REFERENCE names another one.
 OWN_GOLDEN = Path(__file__).parent / "golden"
 GOLDEN = Path(os.environ.get("ADIOS_REFERENCE") or OWN_GOLDEN)

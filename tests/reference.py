@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adios_zoo.train.game import Game, GameSettings
-from adios_zoo.train.optim import LARS
+from adios_zoo.train.game.game import Game, GameSettings
+from adios_zoo.train.game.optim import LARS
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from adios_zoo.masker import Masker, default_blocks
+from adios_zoo.models.masker import Masker, default_blocks
 
 # Parameter groups in the order of the header's learning rates.
 GROUPS = {

@@ -100,8 +100,8 @@ def small_args(**changes: object) -> dict[str, Any]:
 
 def small_state() -> dict[str, Tensor]:
     """Tensors of :func:`small_args`, without heads."""
-    from adios_zoo.encoder import create_encoder
-    from adios_zoo.masker import Masker
+    from adios_zoo.models.encoder import create_encoder
+    from adios_zoo.models.masker import Masker
 
     encoder = {f"encoder.{k}": v for k, v in create_encoder("resnet18").state_dict().items()}
     masker = Masker(96, 2, 8, "in", 5).state_dict()

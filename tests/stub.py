@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from adios_zoo import registry
-from adios_zoo.extract import FeatureExtractor
-from adios_zoo.preprocess import Pixels
-from adios_zoo.registry import DEFAULT_MODEL
-from adios_zoo.writers import Features
+from adios_zoo.features.extractor import FeatureExtractor
+from adios_zoo.features.write_file import Features
+from adios_zoo.models.preprocess import Pixels
+from adios_zoo.zoo import registry
+from adios_zoo.zoo.registry import DEFAULT_MODEL
 
 
 def stub_extractor(*, batch_size: int = 4, dim: int = 8, seconds: float = 0.0) -> FeatureExtractor:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from adios_zoo.train.recipe import parse_recipe, read_recipe
-from adios_zoo.train.recipe_files import parse_yaml
+from adios_zoo.train.recipe.files import parse_yaml
+from adios_zoo.train.recipe.recipe import parse_recipe, read_recipe
 from PIL import Image
 
 import adios_zoo
 from adios_zoo.cli import _parsed, main
-from tests.models import saved_model
+from tests.small_models import saved_model
 from tests.train.small import write_images
 
 
@@ -235,7 +235,7 @@ def test_what_nobody_thought_of_is_one_line_too(
     def fails(name: str) -> None:
         raise LookupError("no such thing\nand more")
 
-    monkeypatch.setattr("adios_zoo.registry.card", fails)
+    monkeypatch.setattr("adios_zoo.zoo.registry.card", fails)
     assert main(["show", "x"]) == 1
     assert capsys.readouterr().err == "adios: unexpected LookupError: no such thing (--debug shows where)\n"
 

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from adios_zoo.cli import _parsed, _parser, main
+from tests.conftest import ROOT
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 
 
 def blocks(name: str) -> list[tuple[str, str]]:

@@ -20,15 +20,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adios_zoo.archive import open_release
 from adios_zoo.cli import main
 from adios_zoo.errors import AdiosError, CardError, IntegrityError
-from adios_zoo.model import load_model
-from adios_zoo.model_card import parse_card
-from adios_zoo.official_card import card_of_args
-from adios_zoo.official_checkpoint import read_state_dict
-from tests.models import saved_model, small_card
+from adios_zoo.models.card import parse_card
+from adios_zoo.models.model import load_model
+from adios_zoo.official.archive import open_release
+from adios_zoo.official.card import card_of_args
+from adios_zoo.official.checkpoint import read_state_dict
 from tests.releases import checkpoint_of, small_args, with_foreign_class, write_run, zipped
+from tests.small_models import saved_model, small_card
 
 TINY: dict[str, Tensor] = {f"encoder.{i}.weight": torch.full((3, 4), float(i)) for i in range(3)}
 

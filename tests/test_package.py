@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.conftest import ROOT
 
 
 def test_import_is_light() -> None:
@@ -64,7 +64,9 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def test_every_subpackage_is_listed() -> None:
-    line = re.search(r"^packages = (\[\"adios_zoo\".*\])$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    line = re.search(
+        r"^packages = (\[\n    \"adios_zoo\".*?\])$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
+    )
     assert line is not None
     listed = set(ast.literal_eval(line[1]))
     found = set()

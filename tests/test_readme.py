@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import adios_zoo
-from adios_zoo.model_card import Figure, figures_table, readme_of
-from adios_zoo.registry import list_models, table
-from tests.models import small_card
+from adios_zoo.models.card import Figure, figures_table, readme_of
+from adios_zoo.zoo.registry import list_models, table
+from tests.conftest import ROOT
+from tests.small_models import small_card
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def with_part(text: str, name: str, content: str) -> str:

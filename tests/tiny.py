@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from adios_zoo.extract import FeatureExtractor
-from tests.models import small_card
+from adios_zoo.features.extractor import FeatureExtractor
+from tests.small_models import small_card
 
 
 class TinyEncoder(nn.Module):

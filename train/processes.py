@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from adios_zoo.errors import BackendError, ConfigError
-from adios_zoo.torch_backend import choose_device
+from adios_zoo.features.torch_backend import choose_device
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adios_zoo.registry import DEFAULT_MODEL
+from adios_zoo.zoo.registry import DEFAULT_MODEL
 
 SOURCE = (
     "folder, glob, .txt list or image file, parquet:GLOB, tar:GLOB, hf:ORG/NAME, torchvision:NAME or an address such "

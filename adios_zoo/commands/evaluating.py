@@ -12,8 +12,8 @@ from adios_zoo.commands.arguments import SOURCE, Commands, add_json, add_model, 
 from adios_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from adios_zoo.train.probe.protocol import Training
-    from adios_zoo.train.probe.task import Task
+    from adios_zoo.train.evaluate.protocol import Training
+    from adios_zoo.train.evaluate.task import Task
 
 _LABELLED = f"{SOURCE}; or a .parquet of `adios extract`"
 
@@ -96,8 +96,8 @@ def add_seeds(parser: argparse.ArgumentParser, default: str) -> None:
 
 def task_of(options: argparse.Namespace) -> Task:
     """The task that the options of :func:`add_task` describe."""
-    from adios_zoo.train.probe.protocol import protocol
-    from adios_zoo.train.probe.task import Task
+    from adios_zoo.train.evaluate.protocol import protocol
+    from adios_zoo.train.evaluate.task import Task
 
     return Task(
         test=getattr(options, "test", ""),
@@ -116,7 +116,7 @@ def show(
     options: argparse.Namespace, result: dict[str, Any], as_text: Callable[[dict[str, Any]], str] | None = None
 ) -> int:
     """Print the table of a result, and write its record if ``--json`` asks for it."""
-    from adios_zoo.train.probe.table import table
+    from adios_zoo.train.evaluate.table import table
 
     print((as_text or table)(result))
     write_json(options.json, result)
@@ -140,7 +140,7 @@ def _training(options: argparse.Namespace, training: Training) -> Training:
 
 
 def _knn(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.knn import evaluate_knn, grid
+    from adios_zoo.train.evaluate.accuracy.knn import evaluate_knn, grid
 
     task = task_of(options)
     cells = grid(task.protocol.cells, k=options.k, distances=options.distance, temperatures=options.temperature)
@@ -148,7 +148,7 @@ def _knn(options: argparse.Namespace) -> int:
 
 
 def _linear(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.linear import evaluate_linear, evaluate_linear_augmented
+    from adios_zoo.train.evaluate.accuracy.linear import evaluate_linear, evaluate_linear_augmented
 
     task = task_of(options)
     augmented = task.protocol.augmented if options.augmented is None else options.augmented
@@ -166,7 +166,7 @@ def _linear(options: argparse.Namespace) -> int:
 
 
 def _finetune(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.finetune import evaluate_finetune
+    from adios_zoo.train.evaluate.accuracy.finetune import evaluate_finetune
 
     task = task_of(options)
     seeds = {"seeds": options.seeds} if options.seeds else {}
@@ -175,7 +175,7 @@ def _finetune(options: argparse.Namespace) -> int:
 
 
 def _cluster(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.cluster import evaluate_cluster
+    from adios_zoo.train.evaluate.accuracy.cluster import evaluate_cluster
 
     seeds = {"seeds": options.seeds} if options.seeds else {}
     found = evaluate_cluster(task_of(options), clusters=options.clusters, starts=options.starts, **seeds)

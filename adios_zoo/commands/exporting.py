@@ -61,7 +61,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.layout == "triton":
         return _layout(options)
     from adios_zoo.export.precision import plan_precisions, write_precisions
-    from adios_zoo.model_card import onnx_encoder
+    from adios_zoo.models.card import onnx_encoder
 
     plan = plan_precisions(options.model, options.precision, calibration=options.calibration, holdout=options.holdout)
     export_onnx(options.model, options.output)
@@ -79,7 +79,7 @@ def _export(options: argparse.Namespace) -> int:
 def export_onnx(model: str, folder: Path) -> None:
     """Export a model into its folder and say how near each file is."""
     from adios_zoo.export.to_onnx import export
-    from adios_zoo.model_card import ONNX_FOLDER
+    from adios_zoo.models.card import ONNX_FOLDER
 
     for name, difference in export(model, folder).items():
         print(f"{folder / ONNX_FOLDER / name}.onnx: largest difference from torch {difference:.1e}")
@@ -107,7 +107,7 @@ def _export_web(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from adios_zoo.export.verify import verify
+    from adios_zoo.export.verification import verify
 
     checks = verify(options.model)
     for check in checks:

@@ -65,8 +65,8 @@ def add(commands: Commands) -> None:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from adios_zoo.extract import Engine, FeatureExtractor
-    from adios_zoo.extract_file import extract_to_file
+    from adios_zoo.features.extract_to_file import extract_to_file
+    from adios_zoo.features.extractor import Engine, FeatureExtractor
 
     settings = {
         "backend": options.backend,
@@ -78,7 +78,7 @@ def _extract(options: argparse.Namespace) -> int:
     if options.actors != "auto" and options.engine != "ray":
         raise ConfigError("--actors is for --engine ray alone.")
     if options.engine == "ray":
-        from adios_zoo.ray_engine import RayExtractor
+        from adios_zoo.features.ray_engine import RayExtractor
 
         extractor: Engine = RayExtractor(options.model, actors=options.actors, **settings)
     else:
@@ -97,7 +97,7 @@ def _extract(options: argparse.Namespace) -> int:
 
 
 def _neighbours(options: argparse.Namespace) -> int:
-    from adios_zoo.neighbours import find_neighbours, table
+    from adios_zoo.search.neighbours import find_neighbours, table
 
     answers, failures = find_neighbours(
         options.queries,
@@ -118,15 +118,15 @@ def _neighbours(options: argparse.Namespace) -> int:
     elif answers:
         print(table(answers))
     if options.sheet and answers:
-        from adios_zoo.neighbour_sheet import write_sheet
+        from adios_zoo.pictures.neighbour_sheet import write_sheet
 
         write_sheet(options.sheet, answers, title=str(options.features), images=options.images)
     return 1 if failures else 0
 
 
 def _masks(options: argparse.Namespace) -> int:
-    from adios_zoo.draw import draw_masks
-    from adios_zoo.model import load_model
+    from adios_zoo.models.model import load_model
+    from adios_zoo.pictures.draw import draw_masks
 
     model = load_model(options.model, device=options.device)
     report = draw_masks(model, images_of(options), options.output, save_npy=options.npy, progress=not options.quiet)

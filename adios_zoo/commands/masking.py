@@ -80,7 +80,7 @@ def _void(text: str) -> int | str | None:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.segment import evaluate_segment, segment_table
+    from adios_zoo.train.evaluate.segmentation.segment import evaluate_segment, segment_table
 
     result = evaluate_segment(
         options.model,
@@ -101,7 +101,7 @@ def _segment(options: argparse.Namespace) -> int:
 
 
 def _occlusion(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.robust import SHARES, evaluate_occlusion, occlusion_table
+    from adios_zoo.train.evaluate.robustness.occlusion import SHARES, evaluate_occlusion, occlusion_table
 
     shares = options.shares or SHARES
     found = evaluate_occlusion(
@@ -112,7 +112,12 @@ def _occlusion(options: argparse.Namespace) -> int:
 
 def _corruptions(options: argparse.Namespace) -> int:
     from adios_zoo.cores import usable_cpus
-    from adios_zoo.train.probe.corruptions import COMMON, SEVERITIES, corruptions_table, evaluate_corruptions
+    from adios_zoo.train.evaluate.robustness.corruptions import (
+        COMMON,
+        SEVERITIES,
+        corruptions_table,
+        evaluate_corruptions,
+    )
 
     result = evaluate_corruptions(
         task_of(options),
@@ -127,15 +132,15 @@ def _corruptions(options: argparse.Namespace) -> int:
 
 
 def _backgrounds(options: argparse.Namespace) -> int:
-    from adios_zoo.train.probe.backgrounds import backgrounds_table, evaluate_backgrounds
+    from adios_zoo.train.evaluate.robustness.backgrounds import backgrounds_table, evaluate_backgrounds
 
     return show(options, evaluate_backgrounds(task_of(options), options.folder, seed=options.seed), backgrounds_table)
 
 
 def _study(options: argparse.Namespace) -> int:
-    from adios_zoo.train.study import ARMS, Study
-    from adios_zoo.train.study_figures import Judges
-    from adios_zoo.train.study_report import draw, tables
+    from adios_zoo.train.study.figures import Judges
+    from adios_zoo.train.study.study import ARMS, Study
+    from adios_zoo.train.study.tables import draw, tables
 
     judges = Judges(
         options.train,

@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from adios_zoo import registry
+    from adios_zoo.zoo import registry
 
     names = registry.list_models(options.pattern)
     if options.json:
@@ -58,7 +58,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from adios_zoo import registry
+    from adios_zoo.zoo import registry
 
     card = registry.card(options.name)
     if options.json:
@@ -78,7 +78,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from adios_zoo.official import convert
+    from adios_zoo.official.convert import convert
 
     card = convert(options.release, options.output, heads=options.heads)
     if options.onnx:
@@ -88,7 +88,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from adios_zoo.publish import publish
+    from adios_zoo.zoo.publish import publish
 
     if options.onnx:
         export_onnx(f"local-dir:{options.folder}", options.folder)
@@ -107,7 +107,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from adios_zoo import cache
+    from adios_zoo.zoo import cache
 
     if options.action == "list":
         print(cache.table())
@@ -120,7 +120,7 @@ def _cache(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from adios_zoo.demo import run_demo
+    from adios_zoo.pictures.demo import run_demo
 
     run_demo(options.output, options.model)
     return 0

@@ -53,9 +53,9 @@ def add(commands: Commands) -> None:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    from adios_zoo.train.loop import pretrain
     from adios_zoo.train.processes import is_main_process
-    from adios_zoo.train.recipe import read_recipe
+    from adios_zoo.train.recipe.recipe import read_recipe
+    from adios_zoo.train.run.loop import pretrain
 
     folder = pretrain(
         read_recipe(options.recipe, options.settings),
@@ -75,19 +75,19 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 
 def _recipes(options: argparse.Namespace) -> int:
-    from adios_zoo.train import recipe_files
+    from adios_zoo.train.recipe import files as recipe_files
 
     if options.recipe is None:
         print(recipe_files.recipe_table())
         return 0
-    from adios_zoo.train.recipe import read_recipe
+    from adios_zoo.train.recipe.recipe import read_recipe
 
     print(recipe_files.to_yaml(read_recipe(options.recipe, options.settings).to_dict()), end="")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from adios_zoo.train.report import write_report
+    from adios_zoo.train.report.page import write_report
 
     print(write_report(options.run_folder, options.output))
     return 0
@@ -96,7 +96,7 @@ def _report(options: argparse.Namespace) -> int:
 def _bench_train(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from adios_zoo.train import bench
+    from adios_zoo.train.run import bench
 
     settings = ("size", "batch", "encoder", "masker_base", "device", "precision", "threads")
     case = bench.Case(**{name: getattr(options, name) for name in settings})

@@ -12,8 +12,8 @@ from PIL import Image
 
 from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError
-from adios_zoo.images import open_images
-from tests.models import exported_model
+from adios_zoo.sources.image import open_images
+from tests.small_models import exported_model
 from tests.tiny import small_images
 
 

@@ -18,16 +18,16 @@ from adios_zoo.export.half import half
 from adios_zoo.export.precision import fault_of, median_cosine, plan_precisions, write_precisions
 from adios_zoo.export.quantise import is_static, quantise_dynamic
 from adios_zoo.export.to_onnx import export, export_graph, graphs
-from adios_zoo.export.verify import verify
+from adios_zoo.export.verification import verify
 from PIL import Image
 
 from adios_zoo.cli import main
-from adios_zoo.encoder import create_encoder
 from adios_zoo.errors import ConfigError, DataError, IntegrityError
-from adios_zoo.model_card import PrecisionFacts, card_of_folder, readme_of
+from adios_zoo.models.card import PrecisionFacts, card_of_folder, readme_of
+from adios_zoo.models.encoder import create_encoder
 from tests.conftest import DATA
-from tests.models import exported_model, small_model
-from tests.test_model_card import changed
+from tests.models.test_card import changed
+from tests.small_models import exported_model, small_model
 
 FACTS = PrecisionFacts("m", images=10, cosine=0.999, sample_cosine=0.999, labelled=10, knn=50, knn_fp32=50.5)
 
@@ -252,7 +252,7 @@ def test_a_transformer(tmp_path: Path) -> None:
 
 def test_a_cards_precisions_are_read_strictly() -> None:
     from adios_zoo.errors import CardError
-    from adios_zoo.model_card import parse_card
+    from adios_zoo.models.card import parse_card
 
     facts = {"method": "m", "images": 1, "cosine": 1.0, "sample_cosine": 1.0}
     assert parse_card(changed(precisions={"fp16": facts}), what="c").precisions["fp16"].cosine == 1

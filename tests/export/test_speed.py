@@ -9,7 +9,7 @@ from adios_zoo.export.precision import plan_precisions, write_precisions
 from adios_zoo.export.speed import main, measure
 
 from adios_zoo.errors import ConfigError
-from tests.models import exported_model, saved_model
+from tests.small_models import exported_model, saved_model
 
 
 def test_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

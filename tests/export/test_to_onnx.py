@@ -17,10 +17,10 @@ from adios_zoo.export.to_onnx import BATCHES, check_graph, export, export_graph,
 from PIL import Image
 
 from adios_zoo.errors import BackendError, ConfigError, IntegrityError
-from adios_zoo.images import read_image
-from adios_zoo.model import AdiosModel, load_model
-from adios_zoo.model_card import card_of_folder
-from tests.models import small_card, small_model
+from adios_zoo.models.card import card_of_folder
+from adios_zoo.models.model import AdiosModel, load_model
+from adios_zoo.sources.image import read_image
+from tests.small_models import small_card, small_model
 
 
 @pytest.fixture(scope="module")

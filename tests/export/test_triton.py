@@ -13,9 +13,9 @@ from tritonclient.grpc import model_config_pb2
 
 from adios_zoo.cli import main
 from adios_zoo.errors import IntegrityError
-from adios_zoo.model import write_card
-from adios_zoo.model_card import card_of_folder
-from tests.models import exported_model, saved_model
+from adios_zoo.models.card import card_of_folder
+from adios_zoo.models.model import write_card
+from tests.small_models import exported_model, saved_model
 
 TYPES = {
     onnx.TensorProto.FLOAT: model_config_pb2.TYPE_FP32,

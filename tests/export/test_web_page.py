@@ -21,16 +21,16 @@ from adios_zoo.export.web import export_web
 from PIL import Image, ImageCms
 from torch.nn import functional as F
 
-from adios_zoo.demo import sample_photographs, views_of
-from adios_zoo.draw import area_percentages, cut_out, predict_masks
-from adios_zoo.images import read_image
-from adios_zoo.model import AdiosModel, load_model
-from adios_zoo.model_card import MaskerFacts
-from adios_zoo.neighbours import nearest
-from adios_zoo.preprocess import make_transform
+from adios_zoo.models.card import MaskerFacts
+from adios_zoo.models.model import AdiosModel, load_model
+from adios_zoo.models.preprocess import make_transform
+from adios_zoo.pictures.demo import sample_photographs, views_of
+from adios_zoo.pictures.draw import area_percentages, cut_out, predict_masks
+from adios_zoo.search.neighbours import nearest
+from adios_zoo.sources.image import read_image
 from tests.browser import chromium, served
 from tests.conftest import DATA
-from tests.models import exported_model, small_card
+from tests.small_models import exported_model, small_card
 
 
 @pytest.fixture(scope="module")

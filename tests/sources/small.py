@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 from torch.utils.data import Dataset
 
-from adios_zoo.images import ImageRef
-from adios_zoo.sources import Source
+from adios_zoo.sources.image import ImageRef
+from adios_zoo.sources.source import Source
 
 CLASSES = ("ant", "bee", "cow")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from adios_zoo.train.recipe import Recipe, parse_recipe
+from adios_zoo.train.recipe.recipe import Recipe, parse_recipe
 from PIL import Image
 
-from adios_zoo.images import ImageRef
+from adios_zoo.sources.image import ImageRef
 
 CLASSES = ["disc", "stripe", "square"]
 

@@ -15,9 +15,8 @@ from adios_zoo.train.processes import Processes
 from safetensors.torch import load_file
 
 from adios_zoo.errors import ConfigError
+from tests.conftest import ROOT
 from tests.train.small import write_images
-
-ROOT = Path(__file__).parents[2]
 
 RECIPE = """
 set: shapes

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import torch
-from adios_zoo.train.game import Game, GameSettings
+from adios_zoo.train.game.game import Game, GameSettings
 from adios_zoo.train.processes import Processes, start_processes
-from adios_zoo.train.small_maps import fast_small_maps
+from adios_zoo.train.run.small_maps import fast_small_maps
 from torch import Tensor
 
-from adios_zoo.encoder import create_encoder, feature_width
-from adios_zoo.masker import Masker
+from adios_zoo.models.encoder import create_encoder, feature_width
+from adios_zoo.models.masker import Masker
 
 BATCH = 8
 

@@ -1,0 +1,1 @@
+"""Pictures for people: masks on photographs, contact sheets, the demonstration."""

@@ -1,0 +1,185 @@
+"""Image files: found in a fixed order, whatever state they are in.
+
+Which files are taken
+    folder      every file below it whose suffix is in :data:`IMAGE_SUFFIXES`, broken or not; other files are
+                no images and are passed over.  Symbolic links to folders are followed, each folder once.
+    glob        every file that matches, whatever its suffix (``**`` crosses folders); matched folders are
+                passed over.
+    list file   ``.txt``, one path a line, relative to the list's own folder; blank lines and ``#`` lines are
+                skipped.  Every line is taken.
+    file        taken, whatever its suffix.
+
+Folders and globs give name order, which is the order of the POSIX path strings (relative to the folder);
+lists keep theirs.  Names that start with a dot are hidden and never taken from a folder or a
+glob.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from adios_zoo.errors import DataError
+from adios_zoo.sources.index import Names, load_index, save_index
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+
+# A folder that changed so lately may change again without its clock showing it.
+_SETTLED_NS = 2 * 10**9
+# Fewer files are found faster than an index is worth.
+_LARGE = 10_000
+
+# Pillow also claims .pdf, .h5, .mpg, .fits and others that it cannot decode or that hold no picture; a data
+# set kept beside the images must not be reported as a broken image.
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
+    ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi",
+    ".tga", ".tif", ".tiff", ".webp",
+))
+# fmt: on
+
+
+class Found(NamedTuple):
+    """Image files of one place, in order: the path of each is ``base + name``.
+
+    ``in_folder`` says that all were found below the folder ``base``, so that sub-folders may stand for classes.
+    """
+
+    base: str
+    names: Sequence[str]
+    in_folder: bool = False
+
+
+def find(source: PathLike) -> Found:
+    """Find the image files of a folder, glob, ``.txt`` list or single file.
+
+    A line of a list that does not exist is kept, so that reading it reports it.
+
+    Raises DataError when ``source`` does not exist, a folder cannot be listed, or nothing is found.
+    """
+    found = find_or_keep(source)
+    if list(found.names[:2]) == [str(Path(source))] and not _exists(Path(source)):
+        raise DataError(f"{source}: no such file or folder; give a folder, a glob, a .txt list or an image file.")
+    return found
+
+
+def path_id(path: PathLike) -> str:
+    """Name ``path`` in results: its own text, with line breaks and bytes that are not UTF-8 as escapes.
+
+    Every output format can hold such a name, and a line of a text file is always one name.
+    """
+    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def find_or_keep(item: PathLike) -> Found:
+    """As :func:`find`, but a path that does not exist is kept, so that reading it reports it."""
+    path = Path(item)
+    if not _exists(path):
+        return _in_glob(str(path)) if glob.has_magic(str(path)) else Found("", [str(path)])
+    if path.is_dir():
+        return _in_folder(path)
+    if path.suffix.lower() == ".txt":
+        return _in_list(path)
+    return Found("", [str(path)])
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (OSError, ValueError):  # ValueError: a NUL byte, which no path can hold
+        return False
+    return True
+
+
+def _in_folder(folder: Path) -> Found:
+    key = f"folder/{os.path.realpath(folder)}"
+    names = _remembered(folder, key)
+    if names is None:
+        names = _scan(folder, key)
+    if not names:
+        raise DataError(
+            f"{folder}: no image files in this folder; name files without an image suffix by a glob, "
+            f"as '{folder.as_posix()}/*'."
+        )
+    return Found(str(folder / "_")[:-1], names, in_folder=True)
+
+
+def _scan(folder: Path, key: str) -> Names:
+    """Name the images below ``folder``, and remember a large answer for as long as no folder changes."""
+    found: list[str] = []
+    folders: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    last_change = 0
+    start = time.time_ns()
+
+    def unlistable(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot list this folder ({error.strerror}).") from error
+
+    for root, below, files in os.walk(folder, followlinks=True, onerror=unlistable):
+        status = os.stat(root)  # noqa: PTH116 (faster)
+        if (status.st_dev, status.st_ino) in seen:  # a link back up the tree would never end
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        last_change = max(last_change, status.st_mtime_ns)
+        relative = Path(root).relative_to(folder).as_posix()
+        folders.append(f"{_state(status)} {relative}")
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        base = "" if relative == "." else f"{relative}/"
+        found += [
+            base + name
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (faster)
+        ]
+    names = Names.of(sorted(found))
+    if len(names) >= _LARGE and last_change < start - _SETTLED_NS:
+        places = Names.of(folders)
+        save_index(key, {"text": names.text, "ends": names.ends, "folders": places.text, "folder_ends": places.ends})
+    return names
+
+
+def _remembered(folder: Path, key: str) -> Names | None:
+    """The names of an earlier scan, if every folder still is as it was."""
+    index = load_index(key)
+    if index is None:
+        return None
+    for line in Names(index["folders"], index["folder_ends"]):
+        state, _, relative = line.partition(" ")
+        try:
+            if state != _state(os.stat(os.path.join(folder, relative))):  # noqa: PTH116, PTH118 (faster)
+                return None
+        except OSError:
+            return None
+    return Names(index["text"], index["ends"])
+
+
+def _state(folder: os.stat_result) -> str:
+    """What tells a folder from itself before: files that come, go or are renamed set its time."""
+    return f"{folder.st_dev}-{folder.st_ino}-{folder.st_mtime_ns}"
+
+
+def _in_glob(pattern: str) -> Found:
+    matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    found = (Path(match) for match in matches)
+    files = sorted((path for path in found if not path.is_dir()), key=Path.as_posix)
+    if not files:
+        raise DataError(f"{pattern}: no file matches; '**' crosses folders, as in 'photos/**/*.jpg'.")
+    return Found("", [str(path) for path in files])
+
+
+def _in_list(path: Path) -> Found:
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(f"{path}: cannot read this list ({error.strerror}).") from error
+    lines = (line.strip() for line in text.split("\n"))
+    found = [str(path.parent / line) for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise DataError(f"{path}: the list names no image; write one path a line.")
+    return Found("", found)

@@ -1,0 +1,1 @@
+"""The kinds of SOURCE, one file each: what ../open.py chooses among."""

@@ -1,0 +1,156 @@
+"""Data sets of the Hugging Face Hub, by the ``datasets`` library.
+
+``hf:NAME[:CONFIG][@REVISION][#SPLIT]``; NAME is ``org/dataset`` or a folder, SPLIT is ``train`` if it is not given and
+may have a range (``#train[:10%]``).  ``hf:`` fetches the split once and reaches every image by its number;
+``hf-stream:`` reads in passing and keeps nothing.  The images are the first column of images, the labels the first
+column of class labels, else an integer column ``label``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.sources.image import ImageRef, encoded_ref, fetched_ref
+from adios_zoo.sources.kinds.parquet import label_numbers
+from adios_zoo.sources.places import read_part
+from adios_zoo.sources.source import Source, Stream
+from adios_zoo.zoo.cache import offline
+
+_FORM = re.compile(r"(?P<name>[^:@#]+)(:(?P<config>[^@#]+))?(@(?P<revision>[^#]+))?(#(?P<split>.+))?")
+
+
+class HubDataset(Source):
+    """A split that lies in the cache of the ``datasets`` library."""
+
+    def __init__(self, spec: str, place: str) -> None:
+        self.spec = spec
+        data = _load(spec, place, streaming=False)
+        self._image, self._label, self.classes = _columns(spec, data.features)
+        columns = [self._image, *([self._label] if self._label else [])]
+        self._data = _undecoded(data.select_columns(columns), self._image)
+        self._labels: NDArray[np.int64] | None = None
+        if not len(self):
+            raise DataError(f"{spec}: no images; the split is empty.")
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._data)
+
+    def _ref(self, position: int) -> ImageRef:
+        if self._labels is None:
+            self._labels = self._all_labels()
+        return fetched_ref(f"{self.spec}[{position}]", partial(self._fetch, position), int(self._labels[position]))
+
+    def fingerprint(self) -> str:
+        """By the library's own fingerprint, which follows from the data's files and commit."""
+        return sha256(f"{self._data._fingerprint} {self._image} {self._label}".encode()).hexdigest()
+
+    def _fetch(self, position: int) -> bytes | None:
+        return _content(self._data[position][self._image])
+
+    def _all_labels(self) -> NDArray[np.int64]:
+        if self._label is None:
+            return np.full(len(self), -1)
+        column = self._data.with_format("arrow", columns=[self._label])[:][self._label]
+        return label_numbers(column, f"{self.spec}: its column {self._label!r}")
+
+
+class HubStream(Stream):
+    """A split read in passing."""
+
+    def __init__(self, spec: str, place: str) -> None:
+        self.spec = spec
+        data = _load(spec, place, streaming=True)
+        features = data.features or data._resolve_features().features
+        self._image, self._label, self.classes = _columns(spec, features)
+        self._data = _undecoded(data, self._image)
+
+    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[ImageRef]:
+        """Refer to the images from ``start`` to ``stop``; those before ``start`` are read and passed over.
+
+        Raises DataError when the stream breaks off.
+        """
+        data = self._data.skip(start) if start else self._data
+        if stop is not None:
+            data = data.take(max(stop - start, 0))
+        rows = iter(data)
+        number = start
+        while (row := _loaded(self.spec, partial(next, rows, None))) is not None:
+            label = row[self._label] if self._label else None
+            cell, id = row[self._image], f"{self.spec}[{number}]"
+            number += 1
+            if isinstance(cell, dict) and cell.get("bytes") is None:
+                yield fetched_ref(id, partial(_content, cell), -1 if label is None else int(label))
+            else:
+                yield encoded_ref(id, _content(cell), -1 if label is None else int(label))
+
+    def fingerprint(self) -> str:
+        """By the SOURCE and what the library knows of the split; name a @REVISION to have it fixed."""
+        info = self._data.info
+        return sha256(f"{self.spec} {info.dataset_name} {info.version} {info.download_checksums}".encode()).hexdigest()
+
+
+def _load(spec: str, place: str, *, streaming: bool) -> Any:
+    form = _FORM.fullmatch(place)
+    if form is None:
+        raise ConfigError(f"{spec} is no data set of the Hub; write hf:org/dataset[:config][@revision][#split].")
+    if offline() == "ADIOS_OFFLINE" and not Path(form["name"]).exists():
+        raise DataError(
+            f"{spec}: the network is forbidden by ADIOS_OFFLINE; with HF_HUB_OFFLINE=1 instead the datasets library "
+            "takes what it has in its cache."
+        )
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(f"{spec}: the datasets library is missing; pip install datasets.") from error
+    load = partial(datasets.load_dataset, form["name"], form["config"], revision=form["revision"])
+    return _loaded(spec, partial(load, split=form["split"] or "train", streaming=streaming))
+
+
+def _loaded(spec: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except Exception as error:  # the library raises whatever its readers do
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{spec}: cannot be loaded: {reason.rstrip('.')}.") from error
+
+
+def _columns(spec: str, features: Any) -> tuple[str, str | None, tuple[str, ...]]:
+    import datasets
+
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    if not images:
+        raise DataError(f"{spec}: no column of images (it has {', '.join(features)}).")
+    classes = {name: tuple(f.names) for name, f in features.items() if isinstance(f, datasets.ClassLabel)}
+    if classes:
+        label = next(iter(classes))
+        return images[0], label, classes[label]
+    plain = features.get("label")
+    has_numbers = isinstance(plain, datasets.Value) and "int" in plain.dtype
+    return images[0], "label" if has_numbers else None, ()
+
+
+def _undecoded(data: Any, image: str) -> Any:
+    import datasets
+
+    return data.cast_column(image, datasets.Image(decode=False))
+
+
+def _content(cell: Any) -> bytes | None:
+    """The encoded image of a row; the library leaves a file where it lies, and gives its path or address."""
+    if not isinstance(cell, dict):
+        return cell if isinstance(cell, bytes) else None
+    found = cell.get("bytes")
+    if found is None and cell.get("path"):
+        return read_part(os.fspath(cell["path"]))
+    return found if isinstance(found, bytes) else None

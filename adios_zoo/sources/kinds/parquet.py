@@ -1,0 +1,302 @@
+"""Parquet files in the layout of the Hugging Face Hub.
+
+A column holds the images, as a struct with ``bytes`` (JPEG, PNG, ...) or as plain bytes; an integer column the
+labels, if there are any; the schema's ``huggingface`` metadata, if it is there, says which columns these are and
+names the classes.  Without it they are called ``image`` or ``img``, and ``label``.  A column ``mask``, in the form of
+the images', holds maps of their objects; a column ``objects``, in the form of data sets for object detection, their
+boxes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache, partial
+from hashlib import sha256
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adios_zoo.errors import DataError
+from adios_zoo.sources.find import path_id
+from adios_zoo.sources.image import ImageError, ImageRef, encoded_ref, fetch_mask, fetched_ref
+from adios_zoo.sources.per_process import PerProcess
+from adios_zoo.sources.places import expand, open_file
+from adios_zoo.sources.source import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_BATCH = 256
+_BUFFER = 1 << 20
+_KEPT_BYTES = 256 << 20
+_MASK = "mask"
+_OBJECTS = "objects"
+
+
+class _Table(NamedTuple):
+    """One file: its columns, and the number of rows up to the end of each row group."""
+
+    place: str
+    image: str
+    label: str | None
+    classes: tuple[str, ...]
+    ends: list[int]
+    has_masks: bool
+    has_boxes: bool
+
+    @property
+    def rows(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def first(self, group: int) -> int:
+        """The first row of a row group."""
+        return self.ends[group - 1] if group else 0
+
+
+class Parquet(Source):
+    """Rows of parquet files, in name order of the files.
+
+    Images are read by row group; each process keeps the last ones used, up to 256 MB or a single one.
+    """
+
+    def __init__(self, spec: str, pattern: str) -> None:
+        self.spec = spec
+        self._tables = [_describe(place) for place in expand(pattern, ".parquet")]
+        self.classes = self._tables[0].classes
+        for table in self._tables:
+            if table.classes != self.classes:
+                raise DataError(f"{table.place} names other classes than {self._tables[0].place}; read them apart.")
+        self._ends = list(accumulate(table.rows for table in self._tables))
+        if not self._ends[-1]:
+            raise DataError(f"{spec}: no images; the files have no rows.")
+        self._groups = PerProcess(_Groups)
+        self._labels: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return self._ends[-1]
+
+    def _ref(self, position: int) -> ImageRef:
+        table, row = self._locate(position)
+        fetch = partial(self._cell, position, table.image)
+        return self._annotated(table, position, fetched_ref(_id(table, row), fetch, int(self._all_labels()[position])))
+
+    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[ImageRef]:
+        """Refer to the rows from ``start`` to ``stop``; each reference holds its encoded image.
+
+        A file is read once from front to back, some hundred rows at a time; its masks by row group.
+
+        Raises DataError when a file is damaged.
+        """
+        end = len(self) if stop is None else min(stop, len(self))
+        for table, last in zip(self._tables, self._ends, strict=True):
+            first = last - table.rows
+            if start < last and first < end:
+                rows = _rows(table, max(start - first, 0), min(end, last) - first)
+                for position, ref in enumerate(rows, max(start, first)):
+                    yield self._annotated(table, position, ref)
+
+    def fingerprint(self) -> str:
+        """By the footers of the files: number, sizes, places and value ranges of the rows; not by file names."""
+        footers = (sha256(_footer(table.place)).hexdigest() for table in self._tables)
+        return sha256("\n".join(footers).encode()).hexdigest()
+
+    def _locate(self, position: int) -> tuple[_Table, int]:
+        number = bisect_right(self._ends, position)
+        table = self._tables[number]
+        return table, position - self._ends[number] + table.rows
+
+    def _cell(self, position: int, column: str) -> Any:
+        """The encoded content of an image or a mask, or the annotations of objects."""
+        table, row = self._locate(position)
+        group = bisect_right(table.ends, row)
+        return self._groups().get(table.place, group, column)[row - table.first(group)].as_py()
+
+    def _annotated(self, table: _Table, position: int, ref: ImageRef) -> ImageRef:
+        if table.has_masks:
+            ref = replace(ref, mask=partial(fetch_mask, ref.id, partial(self._cell, position, _MASK)))
+        if table.has_boxes:
+            ref = replace(ref, boxes=partial(_boxes, ref.id, partial(self._cell, position, _OBJECTS)))
+        return ref
+
+    def _all_labels(self) -> NDArray[np.int64]:
+        if self._labels is None:
+            self._labels = np.concatenate([_labels(table) for table in self._tables])
+        return self._labels
+
+
+class _Groups:
+    """The columns of images, masks and objects of the row groups that were used last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, str], pa.ChunkedArray] = OrderedDict()
+        self._bytes = 0
+        self._metadata = lru_cache(maxsize=64)(_metadata)
+
+    def get(self, place: str, group: int, column: str) -> pa.ChunkedArray:
+        key = place, group, column
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            with _open(place, self._metadata(place)) as file:
+                read = file.read_row_group(group, columns=[column], use_threads=False)
+            cells = read[column] if column == _OBJECTS else _contents(read[column])
+            self._kept[key] = cells
+            self._bytes += cells.nbytes
+            while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            return cells
+
+
+def _id(table: _Table, row: int) -> str:
+    return path_id(f"{table.place}[{row}]")
+
+
+def _rows(table: _Table, start: int, stop: int) -> Iterator[ImageRef]:
+    """Refer to rows of one file, read in passing."""
+    group = bisect_right(table.ends, start)
+    row = table.first(group)
+    columns = [table.image, *([table.label] if table.label else [])]
+    with _readable(table.place), _open(table.place, buffer_size=_BUFFER) as file:
+        groups = range(group, len(table.ends))
+        for batch in file.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
+            skipped = min(max(start - row, 0), batch.num_rows)
+            images = _contents(batch.column(table.image))
+            labels = _numbers(table, batch) if table.label else np.full(batch.num_rows, -1)
+            for offset in range(skipped, min(batch.num_rows, stop - row)):
+                yield encoded_ref(_id(table, row + offset), images[offset].as_py(), int(labels[offset]))
+            row += batch.num_rows
+            if row >= stop:
+                return
+
+
+def _describe(place: str) -> _Table:
+    with _readable(place), _open(place) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+    features = column_facts(schema)
+    images = [name for name, feature in features.items() if feature.get("_type") == "Image" and name != _MASK]
+    image = next((name for name in ("image", *images, "img") if name in schema.names), None)
+    if image is None:
+        raise DataError(f"{place} has no column 'image' (it has {', '.join(schema.names)}).")
+    classes = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
+    label = next((name for name in ("label", *classes) if name in schema.names), None)
+    names = features.get(label, {}).get("names", []) if label else []
+    rows = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    has_masks = _MASK in schema.names and _is_encoded(schema.field(_MASK).type)
+    has_boxes = _OBJECTS in schema.names
+    return _Table(place, image, label, tuple(map(str, names)), list(accumulate(rows)), has_masks, has_boxes)
+
+
+def column_facts(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """What the datasets library wrote about the columns."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _is_encoded(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _contents(images: Any) -> Any:
+    """The encoded images of a column, null where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+
+
+def _boxes(id: str, fetch: Callable[[], Any]) -> list[list[float]]:
+    """Boxes of a cell of objects: one record of lists, ``bbox`` among them, or a list of records."""
+    cell = fetch()
+    try:
+        boxes = cell["bbox"] if isinstance(cell, dict) else [one["bbox"] for one in cell or ()]
+        return [[left, top, width, height] for left, top, width, height in boxes]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImageError(id, "its objects have no bbox of four numbers each") from error
+
+
+def _labels(table: _Table) -> NDArray[np.int64]:
+    if table.label is None:
+        return np.full(table.rows, -1)
+    with _readable(table.place), _open(table.place) as file:
+        return _numbers(table, file.read(columns=[table.label], use_threads=False))
+
+
+def _numbers(table: _Table, rows: Any) -> NDArray[np.int64]:
+    return label_numbers(rows[table.label], f"{table.place}: its column {table.label!r}")
+
+
+def label_numbers(labels: Any, what: str) -> NDArray[np.int64]:
+    """A column of labels as numbers of classes, -1 where there is none (null or NaN).
+
+    Args:
+        labels: pyarrow's, of any type.
+        what: names the column in messages.
+
+    Raises:
+        DataError: they are no whole numbers.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_type = pa.types
+    try:
+        if is_type.is_floating(labels.type):  # of a table in which some had no label, for one
+            numbers = np.asarray(labels.to_numpy(zero_copy_only=False), np.float64)
+            numbers = np.where(np.isnan(numbers), -1, numbers)
+            if bool((np.abs(numbers) < 2**53).all() and (numbers == np.floor(numbers)).all()):
+                return numbers.astype(np.int64)
+        elif is_type.is_integer(labels.type) or is_type.is_boolean(labels.type) or is_type.is_null(labels.type):
+            return np.asarray(pc.fill_null(labels.cast(pa.int64()), -1).to_numpy(zero_copy_only=False), np.int64)
+    except pa.ArrowInvalid:  # beyond 64 bits
+        pass
+    raise DataError(
+        f"{what} holds {labels.type} values that are no whole numbers; put the number of each image's class, from 0."
+    )
+
+
+@contextmanager
+def _open(place: str, metadata: pq.FileMetaData | None = None, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
+    import pyarrow.parquet as pq
+
+    with open_file(place) as file, pq.ParquetFile(file, metadata=metadata, buffer_size=buffer_size) as parquet:
+        yield parquet
+
+
+def _metadata(place: str) -> pq.FileMetaData:
+    with _open(place) as file:
+        return file.metadata
+
+
+def _footer(place: str) -> bytes:
+    with _readable(place), open_file(place) as file:
+        file.seek(-8, 2)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(-8 - length, 2)
+        return file.read(length)
+
+
+@contextmanager
+def _readable(place: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # pyarrow's own errors are both
+        raise DataError(f"{place} is not a readable parquet file: {error}.") from error

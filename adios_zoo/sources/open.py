@@ -1,0 +1,128 @@
+"""Sources of images: one string, a SOURCE, names them, whatever they lie in.
+
+==================================================  ==============================================================
+``photos/``, ``photos/**/*.jpg``, ``list.txt``      image files; the sub-folders of a folder are classes
+``parquet:GLOB``, ``file.parquet``                  tables in the layout of the Hugging Face Hub
+``tar:GLOB``, ``file.tar``                          tar files in the layout of WebDataset; ``tar-stream:`` in passing
+``hf:ORG/NAME[:CONFIG][@REVISION][#SPLIT]``         by the ``datasets`` library; ``hf-stream:`` in passing
+``torchvision:NAME[:SPLIT]``                        data sets that torchvision reads
+``s3://...``, ``gs://...``, ``https://...``, ...    a folder, glob, image, .parquet or .tar, by fsspec
+==================================================  ==============================================================
+
+What is read in passing has no length and is reached from the front only; everything else is a :class:`Source`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.sources.find import Found, PathLike, find, find_or_keep
+from adios_zoo.sources.places import find_images_at, is_address
+from adios_zoo.sources.source import Listed, Source, Span, Stream, join
+
+__all__ = ["Listed", "Source", "Span", "Stream", "join", "join_streams", "open_source", "open_stream"]
+
+_KINDS = ("parquet", "tar", "tar-stream", "hf", "hf-stream", "torchvision")
+_SUFFIXES = {".parquet": "parquet", ".tar": "tar"}
+
+
+def open_source(spec: PathLike, *, root: PathLike | None = None, download: bool = False) -> Source:
+    """Open images that can be reached by their number.
+
+    Args:
+        spec: the SOURCE.
+        root: where torchvision's data sets lie; by default see :mod:`adios_zoo.sources.kinds.torchvision_sets`.
+        download: let torchvision fetch a data set that is not there.
+
+    Raises:
+        DataError: nothing is found, it cannot be read, or it is a stream, which has no length.
+        ConfigError: there is no such kind of source.
+    """
+    source = open_stream(spec, root=root, download=download)
+    if isinstance(source, Source):
+        return source
+    raise DataError(f"{source.spec} is a stream, which has no length and can be read only from first to last.")
+
+
+def open_stream(spec: PathLike, *, root: PathLike | None = None, download: bool = False) -> Stream:
+    """Open any images, to be read from first to last; a :class:`Source` where that is possible.
+
+    Arguments and errors are those of :func:`open_source`.
+    """
+    text = os.fspath(spec)
+    packed = _packed(text, root=root, download=download)
+    return _files(text, find(text)) if packed is None else packed
+
+
+def join_streams(specs: Sequence[PathLike]) -> Stream:
+    """Open several SOURCEs, one after the other.
+
+    A path that does not exist is kept, so that reading it reports it.
+    """
+    parts: list[Stream] = []
+    single: list[str] = []  # neighbours make one part, however many they are
+
+    def close() -> None:
+        if single:
+            spec = single[0] if len(single) == 1 else f"{single[0]} and {len(single) - 1} more"
+            parts.append(_files(spec, Found("", single.copy())))
+            single.clear()
+
+    for spec in specs:
+        text = os.fspath(spec)
+        packed = _packed(text)
+        if packed is not None:
+            close()
+            parts.append(packed)
+            continue
+        found = find_or_keep(text)
+        if found.in_folder:
+            close()
+            parts.append(_files(text, found))
+        else:
+            single.extend(found.names)
+    close()
+    return join(parts)
+
+
+def _files(spec: str, found: Found) -> Stream:
+    from adios_zoo.sources.kinds.files import Files
+
+    return Files(spec, found)
+
+
+def _packed(spec: str, *, root: PathLike | None = None, download: bool = False) -> Stream | None:
+    """Open a SOURCE that is no path of image files; None for one that is."""
+    kind, colon, place = spec.partition(":")
+    if colon and kind in _KINDS:
+        return _open(kind, spec, place, root, download)
+    near = get_close_matches(kind.lower(), _KINDS, 1) if colon else []
+    if near and not is_address(spec) and not Path(spec).exists():
+        raise ConfigError(f"{spec}: there is no kind of source {kind!r}; did you mean {near[0]}:{place}?")
+    suffix = Path(spec).suffix.lower()
+    if suffix in _SUFFIXES:
+        return _open(_SUFFIXES[suffix], spec, spec, root, download)
+    return _files(spec, find_images_at(spec)) if is_address(spec) else None
+
+
+def _open(kind: str, spec: str, place: str, root: PathLike | None, download: bool) -> Stream:
+    # Each kind has a library of its own, which nobody should wait for who does not use it.
+    if kind == "parquet":
+        from adios_zoo.sources.kinds.parquet import Parquet
+
+        return Parquet(spec, place)
+    if kind in ("tar", "tar-stream"):
+        from adios_zoo.sources.kinds.tar import Tar, TarStream
+
+        return Tar(spec, place) if kind == "tar" else TarStream(spec, place)
+    if kind in ("hf", "hf-stream"):
+        from adios_zoo.sources.kinds.hub import HubDataset, HubStream
+
+        return HubDataset(spec, place) if kind == "hf" else HubStream(spec, place)
+    from adios_zoo.sources.kinds.torchvision_sets import open_torchvision
+
+    return open_torchvision(spec, place, root=root, download=download)

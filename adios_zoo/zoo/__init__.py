@@ -1,0 +1,1 @@
+"""Models by name: cards, weights, and how they get here and to the Hub.  What a model is stands in models/."""

@@ -1,0 +1,1 @@
+"""Figures by class labels: k-NN, linear probe, fine-tuning, clusters."""

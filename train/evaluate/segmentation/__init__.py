@@ -1,0 +1,1 @@
+"""Figures of masks against what is known of the objects."""

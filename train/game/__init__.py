@@ -1,0 +1,1 @@
+"""The game: losses, penalties, heads and turns of the two players.  Where batches come from is in data/."""

@@ -1,1 +1,0 @@
-"""Probes: what a frozen encoder is worth."""

@@ -1,0 +1,1 @@
+"""What only the maintainers of this project run: bundling weights, pages of results and settings."""

@@ -1,0 +1,1 @@
+"""A run: steps, checkpoints, resuming, and the model folder at its end."""

@@ -1,0 +1,1 @@
+"""The comparison of ADIOS with no masks and random ones, at equal cost."""
