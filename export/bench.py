@@ -31,7 +31,8 @@ from adios_zoo.features.extractor import FeatureExtractor
 from adios_zoo.features.in_order import chunks, in_order, threads
 from adios_zoo.features.onnx_backend import PRECISIONS
 from adios_zoo.features.write_file import Features
-from adios_zoo.sources.image import ImageRef, Images, open_images
+from adios_zoo.sources.image import ImageRef
+from adios_zoo.sources.open import Images, open_images
 from adios_zoo.zoo.fetch import locate
 
 Work: TypeAlias = "tuple[Callable[[], Features | None], int]"  # and how many images it takes
@@ -197,7 +198,7 @@ def _plain(model: str, images: Images, count: int | None) -> Work:
     """Decode one by one, stack, encode: one process, eager torch."""
     import torch
 
-    from adios_zoo.models.model import load_model
+    from adios_zoo.zoo.load import load_model
 
     torch.set_num_threads(usable_cpus())
     encoder, refs = load_model(model), _refs(images, count)

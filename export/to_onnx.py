@@ -32,7 +32,8 @@ from torch.nn import functional as F
 from adios_zoo.errors import AdiosError, BackendError, ConfigError, IntegrityError
 from adios_zoo.files import replacing
 from adios_zoo.models.card import CONFIG, ONNX_FOLDER, Card
-from adios_zoo.models.model import AdiosModel, load_model, write_card
+from adios_zoo.models.model import AdiosModel, write_card
+from adios_zoo.zoo.load import load_model
 
 from .compare import TOLERANCE, photographs, session, worst_difference
 

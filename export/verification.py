@@ -24,10 +24,11 @@ from adios_zoo.models.card import (
     PrecisionFacts,
     facts_of,
     onnx_encoder,
-    texts_of,
 )
-from adios_zoo.models.model import AdiosModel, load_model
+from adios_zoo.models.card_texts import texts_of
+from adios_zoo.models.model import AdiosModel
 from adios_zoo.zoo.fetch import locate
+from adios_zoo.zoo.load import load_model
 
 from .compare import TOLERANCE, session, worst_difference
 from .precision import fault_of, sample_cosine

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from adios_zoo.environment import offline
 from adios_zoo.errors import BackendError, ConfigError, IntegrityError
-from adios_zoo.zoo.cache import downloads_folder, offline, writable
+from adios_zoo.zoo.cache import downloads_folder, writable
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # as npm states it

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adios_zoo.train.game.game import Game, GameSettings
+from adios_zoo.train.game.game import Game
 from adios_zoo.train.game.optim import LARS
+from adios_zoo.train.recipe.settings import GameSettings
 from safetensors import safe_open
 from torch import Tensor, nn
 

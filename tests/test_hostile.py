@@ -23,10 +23,10 @@ from torch import Tensor
 from adios_zoo.cli import main
 from adios_zoo.errors import AdiosError, CardError, IntegrityError
 from adios_zoo.models.card import parse_card
-from adios_zoo.models.model import load_model
 from adios_zoo.official.archive import open_release
 from adios_zoo.official.card import card_of_args
 from adios_zoo.official.checkpoint import read_state_dict
+from adios_zoo.zoo.load import load_model
 from tests.releases import checkpoint_of, small_args, with_foreign_class, write_run, zipped
 from tests.small_models import saved_model, small_card
 

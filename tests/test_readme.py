@@ -9,7 +9,8 @@ import os
 import re
 
 import adios_zoo
-from adios_zoo.models.card import Figure, figures_table, readme_of
+from adios_zoo.models.card import Figure
+from adios_zoo.models.card_texts import figures_table, readme_of
 from adios_zoo.zoo.registry import list_models, table
 from tests.conftest import ROOT
 from tests.small_models import small_card

@@ -63,3 +63,8 @@ class Draws:
     def integers(self, below: int) -> Tensor:
         """(B,) whole numbers from 0 to ``below`` - 1."""
         return torch.randint(below, (self.count,), generator=self.generator)[self.part]
+
+
+def on_device_of(x: Tensor, numbers: Tensor) -> Tensor:
+    """The numbers, drawn on the CPU, on the device of ``x``, which is not waited for."""
+    return numbers.to(x.device, non_blocking=True)

@@ -125,8 +125,8 @@ def _neighbours(options: argparse.Namespace) -> int:
 
 
 def _masks(options: argparse.Namespace) -> int:
-    from adios_zoo.models.model import load_model
     from adios_zoo.pictures.draw import draw_masks
+    from adios_zoo.zoo.load import load_model
 
     model = load_model(options.model, device=options.device)
     report = draw_masks(model, images_of(options), options.output, save_npy=options.npy, progress=not options.quiet)

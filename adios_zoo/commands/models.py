@@ -79,8 +79,9 @@ def _show(options: argparse.Namespace) -> int:
 
 def _convert(options: argparse.Namespace) -> int:
     from adios_zoo.official.convert import convert
+    from adios_zoo.zoo import registry
 
-    card = convert(options.release, options.output, heads=options.heads)
+    card = convert(options.release, options.output, known=registry.cards(), heads=options.heads)
     if options.onnx:
         export_onnx(f"local-dir:{options.output}", options.output)
     print(f"{card.name}: {options.output}")

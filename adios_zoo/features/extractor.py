@@ -23,7 +23,8 @@ from adios_zoo.features.journal import Failure
 from adios_zoo.features.write_file import Features
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels
-from adios_zoo.sources.image import ImageError, ImageRef, Images, open_images
+from adios_zoo.sources.image import ImageError, ImageRef
+from adios_zoo.sources.open import Images, open_images
 from adios_zoo.zoo.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 :class:`RayExtractor` stands in for a :class:`~adios_zoo.features.extractor.FeatureExtractor` in
 ``adios extract --engine ray``: it is given images and gives back the same rows in the same order, so that whatever
-writes, names failures, shards and resumes does so for both.  :class:`FeatureActor` is the callable for Ray data sets of one's own.
+writes, names failures, shards and resumes does so for both.
+:class:`FeatureActor` is the callable for Ray data sets of one's own.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from adios_zoo.errors import BackendError
 from adios_zoo.features.write_file import Features
 from adios_zoo.models.card import Card
-from adios_zoo.models.model import load_model
 from adios_zoo.models.preprocess import Pixels, scale_and_shift
+from adios_zoo.zoo.load import load_model
 
 # What autocast really does on each device; asked for anything else it would fall back to float32 in silence.
 _PRECISIONS: dict[str, dict[str, torch.dtype]] = {

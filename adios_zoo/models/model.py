@@ -14,26 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from adios_zoo.errors import AdiosError, BackendError, CardError, ConfigError, IntegrityError
+from adios_zoo.errors import AdiosError, CardError, ConfigError, IntegrityError
 from adios_zoo.files import write_tensors, write_text
-from adios_zoo.models.card import (
-    CONFIG,
-    ENCODER,
-    GOLDEN,
-    HEADS,
-    MASKER,
-    ONNX_FOLDER,
-    Card,
-    check_facts,
-    facts_of,
-    texts_of,
-)
+from adios_zoo.models.card import ENCODER, GOLDEN, HEADS, MASKER, ONNX_FOLDER, Card, check_facts, facts_of
+from adios_zoo.models.card_texts import texts_of
 from adios_zoo.models.encoder import create_encoder
 from adios_zoo.models.fit import fill, no_larger_than
 from adios_zoo.models.masker import Masker
 from adios_zoo.models.preprocess import Transform, make_transform
-from adios_zoo.zoo import registry
-from adios_zoo.zoo.fetch import locate
 
 
 class AdiosModel(nn.Module):
@@ -110,7 +98,7 @@ class AdiosModel(nn.Module):
             write_tensors(out / name, state, {"format": "pt"})
         # The folder's own weights, not the possibly more precise ones in memory, give the golden values.
         stored = self.card.replace(origin="local", files={}, precisions={})
-        write_tensors(out / GOLDEN, golden(_with_weights(AdiosModel(stored), out)))
+        write_tensors(out / GOLDEN, golden(with_weights(AdiosModel(stored), out)))
         write_card(stored, out, also=[out / name for name in (*networks(self), GOLDEN)])
         return out
 
@@ -136,35 +124,10 @@ class AdiosModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], *, device: str = "cpu") -> AdiosModel:
-        """Load a model; the same as :func:`load_model`."""
+        """Load a model; the same as :func:`adios_zoo.load_model`."""
+        from adios_zoo.zoo.load import load_model
+
         return load_model(source, device=device)
-
-
-def load_model(source: str | os.PathLike[str], *, device: str = "cpu") -> AdiosModel:
-    """Load a model in evaluation mode.
-
-    Args:
-        source: a name of the zoo, ``hf-hub:org/repo[@revision]``, ``local-dir:PATH``, or the path of a model folder.
-            Weights that are not on this machine are fetched and kept; see :mod:`adios_zoo.zoo.cache`.
-        device: where the weights go, such as ``cpu`` or ``cuda``.
-
-    Raises:
-        UnknownModelError: no such name and no such folder.
-        DownloadError: the weights are not here and cannot be fetched.
-        DataError: they cannot be kept.
-        CardError: the folder's card is wrong.
-        IntegrityError: a file is missing, damaged, or has other tensors than the card says.
-        BackendError: the device is not available.
-    """
-    card, folder = locate(os.fspath(source))
-    files = [folder / name for name in ((ENCODER, MASKER) if card.masker else (ENCODER,))]
-    # No weight takes less than a byte.
-    most = sum(path.stat().st_size for path in files if path.is_file())
-    model = _with_weights(build(card, most, what=str(folder / CONFIG)), folder)
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise BackendError(f"Device {device!r} is not available: {str(error).splitlines()[0]}") from error
 
 
 def build(card: Card, elements: int, *, what: str) -> AdiosModel:
@@ -192,11 +155,6 @@ def build(card: Card, elements: int, *, what: str) -> AdiosModel:
 def networks(model: AdiosModel) -> dict[str, nn.Module]:
     """The networks of a model by the file that holds them."""
     return {ENCODER: model.encoder} if model.masker is None else {ENCODER: model.encoder, MASKER: model.masker}
-
-
-def random_model(name: str) -> AdiosModel:
-    """The zoo's model ``name`` with randomly initialised weights and its card."""
-    return AdiosModel(registry.card(name))
 
 
 def golden(model: AdiosModel) -> dict[str, Tensor]:
@@ -228,7 +186,12 @@ def write_card(card: Card, folder: Path, *, also: Iterable[Path] = ()) -> Card:
     return card
 
 
-def _with_weights(model: AdiosModel, folder: Path) -> AdiosModel:
+def with_weights(model: AdiosModel, folder: Path) -> AdiosModel:
+    """Fill the model from the files of its folder, and return it.
+
+    Raises:
+        IntegrityError: a file is missing, damaged, not the one that the card states, or has other tensors.
+    """
     for name, module in networks(model).items():
         path = folder / name
         if not path.is_file():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adios_zoo.models.card import Card
-from adios_zoo.sources.image import to_rgb
+from adios_zoo.sources.rgb import to_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor

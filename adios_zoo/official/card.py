@@ -12,7 +12,6 @@ from adios_zoo.errors import IntegrityError
 from adios_zoo.models.card import Card, MaskerFacts, Norm
 from adios_zoo.models.masker import default_blocks
 from adios_zoo.official.archive import shown
-from adios_zoo.zoo import registry
 
 LICENSE = (
     "not stated for the weights; the authors' repository has no LICENSE file, MIT is declared in its setup.py only"
@@ -97,14 +96,13 @@ _VIEWS = ["brightness", "contrast", "saturation", "hue", "gaussian_prob", "solar
 _TITLES = {"simclr": "SimCLR", "simsiam": "SimSiam", "byol": "BYOL"}
 
 
-def card_of_args(args: Mapping[str, Any], what: str) -> Card:
+def card_of_args(args: Mapping[str, Any], what: str, known: Mapping[str, Card] | None = None) -> Card:
     """The card of a release by its settings; settings that do not concern the networks are taken as they come.
-
-    Where the zoo has a card of this name with the same facts, its words (summary, address, aliases) are used.
 
     Args:
         args: content of ``args.json``.
         what: names the release in messages.
+        known: cards by name; of one with the release's name and facts the words (summary, address, aliases) are used.
 
     Raises:
         IntegrityError: a setting that is needed is missing or wrong, or the networks cannot be expressed here.
@@ -142,10 +140,9 @@ def card_of_args(args: Mapping[str, Any], what: str) -> Card:
         model_args={} if encoder.startswith("resnet") else {"img_size": size},
         recipe=read.recipe(),
     )
-    if card.name in registry.list_models():
-        known = registry.card(card.name)
-        if known.origin == "release" and not differences(card, known):
-            return known.replace(recipe=card.recipe)
+    ours = (known or {}).get(card.name)
+    if ours is not None and ours.origin == "release" and not differences(card, ours):
+        return ours.replace(recipe=card.recipe)
     return card
 
 

@@ -33,13 +33,21 @@ _HEADS = {
 _TENSORS = {"w": ("weight",), "b": ("bias",), "s": ("running_mean", "running_var", "num_batches_tracked")}
 
 
-def convert(release: Path, out: Path, *, card: Card | None = None, heads: bool = False) -> Card:
+def convert(
+    release: Path,
+    out: Path,
+    *,
+    card: Card | None = None,
+    known: Mapping[str, Card] | None = None,
+    heads: bool = False,
+) -> Card:
     """Turn a release of the authors into a model folder; nothing is written unless all of it fits.
 
     Args:
         release: a published zip archive, the folder that it unpacks to, or the run's folder in that.
         out: the model folder; must be absent or empty.
         card: what the zoo states of this release; ``None`` takes it from the release's own ``args.json``.
+        known: without ``card``, the zoo's cards by name, whose words are used; see :func:`card_of_args`.
         heads: also write projector and predictor, to ``heads.safetensors``.
 
     Returns:
@@ -55,7 +63,8 @@ def convert(release: Path, out: Path, *, card: Card | None = None, heads: bool =
     out = Path(out).resolve()
     _check_free(out)
     with open_release(Path(release)) as found:
-        return _converted(found, out, card, heads)
+        stated = card_of_args(found.args, found.what, known)
+        return _converted(found, out, stated if card is None else _agreed(card, stated, found.what), heads)
 
 
 def renamed(tensors: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]:
@@ -73,10 +82,8 @@ def renamed(tensors: Mapping[str, Tensor], architecture: str) -> dict[str, Tenso
     }
 
 
-def _converted(release: Release, out: Path, card: Card | None, heads: bool) -> Card:
+def _converted(release: Release, out: Path, card: Card, heads: bool) -> Card:
     """On return no tensor is left that is mapped from the release: Windows deletes no file in use."""
-    stated = card_of_args(release.args, release.what)
-    card = stated if card is None else _agreed(card, stated, release.what)
     groups = _networks(read_state_dict(release.checkpoint, what=release.what), release.what)
     model = _filled(card, groups, release.what)
     extra = _heads(card, model, groups, release.what) if heads else {}

@@ -54,7 +54,7 @@ def run_demo(out: str | Path, model_source: str = DEFAULT_MODEL) -> DemoResult:
     Raises:
         AdiosError: if the model cannot be loaded or ``out`` cannot be written.
     """
-    from adios_zoo.models.model import load_model
+    from adios_zoo.zoo.load import load_model
 
     model = load_model(model_source)
     print(f"Photographs  {_CREDIT}")

@@ -25,7 +25,8 @@ from adios_zoo.files import replacing
 from adios_zoo.models.preprocess import Transform, crop_start, resized_size
 from adios_zoo.pictures.page import FAINT, HEADING, MARGIN, TITLE, Page
 from adios_zoo.sources.find import PathLike
-from adios_zoo.sources.image import ImageError, open_images
+from adios_zoo.sources.image import ImageError
+from adios_zoo.sources.open import open_images
 from adios_zoo.sources.source import Source
 
 if TYPE_CHECKING:

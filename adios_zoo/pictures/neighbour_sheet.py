@@ -11,7 +11,8 @@ from adios_zoo.errors import ConfigError
 from adios_zoo.files import replacing
 from adios_zoo.pictures.page import FAINT, GROUND, HEADING, MARGIN, TITLE, Page
 from adios_zoo.search.neighbours import Answer
-from adios_zoo.sources.image import ImageError, open_images, read_image
+from adios_zoo.sources.image import ImageError, read_image
+from adios_zoo.sources.open import open_images
 
 _TILE, _GAP, _NAME = 160, 16, 24
 _MOST_ROWS = 200

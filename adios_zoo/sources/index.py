@@ -1,7 +1,7 @@
 """Indexes of large data sets: names in little memory, and a cache on the disk.
 
-The cache is the folder ``sources`` in :func:`adios_zoo.zoo.cache.cache_home`.  Its files hold plain arrays, no pickles;
-one that cannot be read is made anew, and where none can be written there is none.
+The cache is the folder ``sources`` in :func:`adios_zoo.environment.cache_home`.  Its files hold plain arrays, no
+pickles; one that cannot be read is made anew, and where none can be written there is none.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from adios_zoo.environment import cache_home
 from adios_zoo.errors import DataError
 from adios_zoo.files import replacing
-from adios_zoo.zoo.cache import cache_home
 
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 

@@ -15,16 +15,24 @@ What is read in passing has no length and is reached from the front only; everyt
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.sources.find import Found, PathLike, find, find_or_keep
+from adios_zoo.sources.image import ImageRef, pixels_ref
 from adios_zoo.sources.places import find_images_at, is_address
-from adios_zoo.sources.source import Listed, Source, Span, Stream, join
+from adios_zoo.sources.source import Listed, Source, Stream, join
 
-__all__ = ["Listed", "Source", "Span", "Stream", "join", "join_streams", "open_source", "open_stream"]
+ImageInput: TypeAlias = "PathLike | Image.Image | NDArray[Any]"
+Images: TypeAlias = "ImageInput | Iterable[ImageInput]"
 
 _KINDS = ("parquet", "tar", "tar-stream", "hf", "hf-stream", "torchvision")
 _SUFFIXES = {".parquet": "parquet", ".tar": "tar"}
@@ -56,6 +64,41 @@ def open_stream(spec: PathLike, *, root: PathLike | None = None, download: bool 
     text = os.fspath(spec)
     packed = _packed(text, root=root, download=download)
     return _files(text, find(text)) if packed is None else packed
+
+
+def open_images(images: Images) -> Iterable[ImageRef]:
+    """Name every image of ``images`` without decoding any.
+
+    ``images`` is a SOURCE (see above), a path, a PIL image, an array (H,W), (H,W,1), (H,W,3)
+    or (H,W,4) of uint8 or (H,W) of uint16, a batch (N,H,W,C) of uint8, or a mixture of all in one iterable.
+    Paths are their own id; a PIL image or an array is ``#i``, its position in the iterable from 0.
+
+    Returns a :class:`~adios_zoo.sources.source.Source`, which makes references as they are asked for; where the end is
+    not known beforehand, a :class:`~adios_zoo.sources.source.Stream`; for an iterator, one that consumes it lazily.
+
+    Raises DataError when nothing is found.
+    """
+
+    if isinstance(images, (str, os.PathLike)):
+        return open_stream(images)
+    if isinstance(images, Image.Image):
+        images = [images]
+    elif isinstance(images, np.ndarray):
+        images = list(images) if images.ndim == 4 else [images]
+
+    def opened(numbered: Iterable[tuple[int, ImageInput]]) -> Iterator[Stream]:
+        for are_sources, group in groupby(numbered, key=lambda pair: isinstance(pair[1], (str, os.PathLike))):
+            if are_sources:
+                yield join_streams([os.fspath(cast("PathLike", item)) for _, item in group])
+            else:
+                yield Listed([pixels_ref(f"#{position}", item) for position, item in group])
+
+    if isinstance(images, Iterator):
+        return (ref for pair in enumerate(images) for stream in opened([pair]) for ref in stream)
+    parts = list(opened(enumerate(images)))
+    if not parts:
+        raise DataError("no images were given: pass at least one path, PIL image or array.")
+    return join(parts)
 
 
 def join_streams(specs: Sequence[PathLike]) -> Stream:

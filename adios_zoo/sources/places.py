@@ -15,9 +15,9 @@ from operator import add
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from adios_zoo.environment import offline
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.sources.find import IMAGE_SUFFIXES, Found
-from adios_zoo.zoo.cache import offline
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _LOCAL = {"memory", "file", "local"}

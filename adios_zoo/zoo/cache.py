@@ -1,14 +1,12 @@
 """Where fetched models lie, and what is there.
 
-``ADIOS_HOME``, if it is set; else ``adios-zoo`` in the Hub's folder (``HF_HOME``, by default
-``~/.cache/huggingface``).  Inside: ``models/NAME/`` are model folders, ``downloads/`` holds archives that are on
-their way, ``locks/`` keeps two processes from fetching the same.  What comes from the Hub itself lies in the Hub's
-own cache, not here.
+In :func:`adios_zoo.environment.cache_home`: ``models/NAME/`` are model folders, ``downloads/`` holds archives that
+are on their way, ``locks/`` keeps two processes from fetching the same.  What comes from the Hub itself lies in the
+Hub's own cache, not here.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,22 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adios_zoo.environment import cache_home
 from adios_zoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
-
-_TRUE = {"1", "ON", "YES", "TRUE"}  # what huggingface_hub takes for true
-
-
-def cache_home() -> Path:
-    """The folder of everything that was fetched; it need not exist."""
-    if home := os.environ.get("ADIOS_HOME"):
-        return Path(os.path.expandvars(home)).expanduser().absolute()
-    # The rules of huggingface_hub, read anew each time: its own constants are those of its first import.
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    hub = os.environ.get("HF_HOME") or str(Path(base) / "huggingface")
-    return Path(os.path.expandvars(hub)).expanduser().absolute() / "adios-zoo"
 
 
 def models_folder() -> Path:
@@ -61,14 +48,6 @@ def model_lock(name: str) -> BaseFileLock:
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path, mode=0o666)  # in a shared cache whoever may write there may take it
-
-
-def offline() -> str | None:
-    """The name of the variable that forbids the network: ``ADIOS_OFFLINE`` or ``HF_HUB_OFFLINE``; else ``None``."""
-    for name in ("ADIOS_OFFLINE", "HF_HUB_OFFLINE"):
-        if os.environ.get(name, "").upper() in _TRUE:
-            return name
-    return None
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from adios_zoo.environment import offline
 from adios_zoo.errors import CardError, ConfigError, DownloadError, IntegrityError, UnknownModelError
 from adios_zoo.models.card import CONFIG, ENCODER, MASKER, Card, card_of_folder, check_facts, facts_of
 from adios_zoo.zoo import registry
-from adios_zoo.zoo.cache import downloads_folder, lock_file, model_lock, models_folder, offline, writable
+from adios_zoo.zoo.cache import downloads_folder, lock_file, model_lock, models_folder, writable
 from adios_zoo.zoo.download import download
 from adios_zoo.zoo.snapshot import PREFIX, hub_file, snapshot
 

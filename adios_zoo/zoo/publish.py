@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adios_zoo.environment import offline
 from adios_zoo.errors import DownloadError
 from adios_zoo.models.card import CONFIG, README
-from adios_zoo.zoo.cache import offline
 from adios_zoo.zoo.snapshot import check_name
 
 _FOLDER_NAME = "local-dir:THIS_FOLDER"  # in the README of a folder that does not know where it lies
@@ -56,7 +56,7 @@ def publish(
         ConfigError: no name that the Hub can have.
         DownloadError: the Hub cannot be reached or refuses.
     """
-    from adios_zoo.models.model import load_model
+    from adios_zoo.zoo.load import load_model
 
     check_name(repo)
     card = load_model(f"local-dir:{folder}").card

@@ -16,8 +16,8 @@ _ZOO = Path(__file__).resolve().parent
 
 
 @cache
-def _cards() -> dict[str, Card]:
-    """All cards by name and by alias."""
+def cards() -> dict[str, Card]:
+    """All cards of the zoo by name and by alias."""
     found: dict[str, Card] = {}
     for path in sorted((_ZOO / "cards").glob("*.json")):
         card = parse_card(read_json(path), what=path.name)
@@ -30,7 +30,7 @@ def _cards() -> dict[str, Card]:
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names in the zoo, aliases included, that match a shell pattern; in alphabetical order."""
-    return sorted(name for name in _cards() if fnmatch.fnmatchcase(name, pattern))
+    return sorted(name for name in cards() if fnmatch.fnmatchcase(name, pattern))
 
 
 def card(name: str) -> Card:
@@ -39,12 +39,12 @@ def card(name: str) -> Card:
     Raises:
         UnknownModelError: with the closest names.
     """
-    cards = _cards()
-    if name not in cards:
-        close = difflib.get_close_matches(name, cards, n=2)
+    known = cards()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=2)
         hint = f"did you mean {' or '.join(close)}?" if close else "`adios list` names them all."
         raise UnknownModelError(f"There is no model named {name!r}; {hint}")
-    return cards[name]
+    return known[name]
 
 
 def bundled_folder(card: Card) -> Path | None:

@@ -8,9 +8,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from adios_zoo.environment import offline
 from adios_zoo.errors import CardError, ConfigError, DownloadError
 from adios_zoo.models.card import CONFIG, ENCODER, MASKER, ONNX_FOLDER, README, card_of_folder
-from adios_zoo.zoo.cache import offline
 from adios_zoo.zoo.connection import connect_limit, limited
 
 PREFIX = "hf-hub:"

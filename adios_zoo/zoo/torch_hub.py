@@ -20,16 +20,16 @@ def entries() -> dict[str, Entry]:
 
 
 def _entry(name: str, card: Card) -> Entry:
-    def load(*, pretrained: bool = True, device: str = "cpu") -> AdiosModel:
+    def entry(*, pretrained: bool = True, device: str = "cpu") -> AdiosModel:
         # Imported here: hubconf's dependencies are checked before an entry runs, but after hubconf was imported.
-        from adios_zoo.models import model
+        from adios_zoo.zoo import load
 
-        found = model.load_model(name) if pretrained else model.random_model(name)
+        found = load.load_model(name) if pretrained else load.random_model(name)
         return found.to(device)
 
-    load.__name__ = load.__qualname__ = name
+    entry.__name__ = entry.__qualname__ = name
     alias = "" if name == card.name else f" Another name for ``{card.name}``."
-    load.__doc__ = (
+    entry.__doc__ = (
         f"{card.summary}{alias}\n\n"
         f"    {card.architecture} encoder, {card.input_size} x {card.input_size} pixels, "
         f"{card.masker.slots if card.masker else 'no'} masks, trained with {card.method}.\n\n"
@@ -40,4 +40,4 @@ def _entry(name: str, card: Card) -> Entry:
         "        A module that maps normalised images (B, 3, H, W) to features (B, D), with ``masks``,\n"
         "        ``transform`` and ``card``; PIL image -> tensor is ``transform``.\n"
     )
-    return load
+    return entry

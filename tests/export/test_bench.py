@@ -12,7 +12,7 @@ from PIL import Image
 
 from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError
-from adios_zoo.sources.image import open_images
+from adios_zoo.sources.open import open_images
 from tests.small_models import exported_model
 from tests.tiny import small_images
 

@@ -23,7 +23,8 @@ from PIL import Image
 
 from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError, DataError, IntegrityError
-from adios_zoo.models.card import PrecisionFacts, card_of_folder, readme_of
+from adios_zoo.models.card import PrecisionFacts, card_of_folder
+from adios_zoo.models.card_texts import readme_of
 from adios_zoo.models.encoder import create_encoder
 from tests.conftest import DATA
 from tests.models.test_card import changed

@@ -21,7 +21,8 @@ from adios_zoo.errors import BackendError, IntegrityError
 from adios_zoo.features.onnx_backend import OnnxEncoder
 from adios_zoo.features.read_file import read_features
 from adios_zoo.models.card import card_of_folder
-from adios_zoo.models.model import load_model, write_card
+from adios_zoo.models.model import write_card
+from adios_zoo.zoo.load import load_model
 from tests.small_models import exported_model, small_model
 
 

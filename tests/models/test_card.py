@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from adios_zoo.errors import CardError
-from adios_zoo.models.card import card_of_folder, config_of, parse_card
+from adios_zoo.models.card import card_of_folder, parse_card
+from adios_zoo.models.card_texts import config_of
 from tests.small_models import small_card
 
 

@@ -14,9 +14,11 @@ from safetensors.torch import load_file, save_file
 
 import adios_zoo
 from adios_zoo.errors import BackendError, CardError, ConfigError, IntegrityError, UnknownModelError
-from adios_zoo.models.card import card_of_folder, config_of, readme_of
+from adios_zoo.models.card import card_of_folder
+from adios_zoo.models.card_texts import config_of, readme_of
 from adios_zoo.models.encoder import create_encoder, feature_width
-from adios_zoo.models.model import AdiosModel, load_model
+from adios_zoo.models.model import AdiosModel
+from adios_zoo.zoo.load import load_model
 from tests.small_models import saved_model, small_model
 
 

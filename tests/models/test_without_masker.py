@@ -12,8 +12,8 @@ from adios_zoo.export.verification import verify
 
 from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError
-from adios_zoo.models.model import load_model
 from adios_zoo.pictures.demo import run_demo
+from adios_zoo.zoo.load import load_model
 from adios_zoo.zoo.publish import publish
 from tests.small_models import saved_model
 

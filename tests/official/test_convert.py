@@ -22,12 +22,13 @@ import adios_zoo
 from adios_zoo.cli import main
 from adios_zoo.errors import ConfigError, DataError, IntegrityError
 from adios_zoo.models.encoder import create_encoder
-from adios_zoo.models.model import load_model
 from adios_zoo.official import convert as official
 from adios_zoo.official.archive import Release, open_release
 from adios_zoo.official.card import FACTS, card_of_args, differences
 from adios_zoo.official.checkpoint import read_state_dict
 from adios_zoo.official.convert import convert, renamed
+from adios_zoo.zoo import registry
+from adios_zoo.zoo.load import load_model
 from tests.releases import (
     ARGS,
     checkpoint_of,
@@ -114,9 +115,9 @@ def test_features_and_masks_of_a_release(archive: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("archive", ARGS)
 def test_the_card_is_the_zoos(archive: str) -> None:
     zoo = adios_zoo.card(NAMES[archive])
-    card = card_of_args(ARGS[archive], "x")
+    card = card_of_args(ARGS[archive], "x", registry.cards())
     assert card == zoo  # recipe, words and all
-    without_zoo = card_of_args(ARGS[archive] | {"N": 9}, "x")
+    without_zoo = card_of_args(ARGS[archive] | {"N": 9}, "x", registry.cards())
     assert differences(without_zoo, zoo) == ["masker"]
     assert without_zoo.source is None
     assert without_zoo.license == zoo.license

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.image import open_images
-from adios_zoo.sources.open import join_streams, open_source
+from adios_zoo.sources.open import join_streams, open_images, open_source
 from adios_zoo.sources.source import Source
 from tests.sources.small import number_of, numbers, png, write_parquet
 

@@ -14,8 +14,8 @@ import fsspec
 import pytest
 
 from adios_zoo.errors import AdiosError, ConfigError, DataError
-from adios_zoo.sources.image import ImageError, open_images
-from adios_zoo.sources.open import open_source, open_stream
+from adios_zoo.sources.image import ImageError
+from adios_zoo.sources.open import open_images, open_source, open_stream
 from adios_zoo.sources.places import expand
 from tests.server import running
 from tests.sources.kinds.test_tar import shard

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from adios_zoo.train.recipe.recipe import Recipe, parse_recipe
+from adios_zoo.train.recipe.recipe import parse_recipe
+from adios_zoo.train.recipe.settings import Recipe
 from PIL import Image
 
 from adios_zoo.sources.image import ImageRef

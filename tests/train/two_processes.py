@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import torch
-from adios_zoo.train.game.game import Game, GameSettings
+from adios_zoo.train.game.game import Game
 from adios_zoo.train.processes import Processes, start_processes
+from adios_zoo.train.recipe.settings import GameSettings
 from adios_zoo.train.run.small_maps import fast_small_maps
 from torch import Tensor
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adios_zoo.cli import main
+from adios_zoo.environment import cache_home, offline
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.zoo import cache
 
@@ -44,19 +45,19 @@ def test_the_place(variables: dict[str, str], place: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("HOME", "/home/me")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert cache.cache_home() == Path(place)
+    assert cache_home() == Path(place)
 
 
 def test_offline_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ADIOS_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    assert cache.offline() is None
+    assert offline() is None
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert cache.offline() is None
+    assert offline() is None
     monkeypatch.setenv("HF_HUB_OFFLINE", "true")
-    assert cache.offline() == "HF_HUB_OFFLINE"
+    assert offline() == "HF_HUB_OFFLINE"
     monkeypatch.setenv("ADIOS_OFFLINE", "1")
-    assert cache.offline() == "ADIOS_OFFLINE"
+    assert offline() == "ADIOS_OFFLINE"
 
 
 def test_entries(home: Path) -> None:

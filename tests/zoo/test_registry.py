@@ -68,7 +68,7 @@ def test_a_name_is_there_once(change: dict[str, object], tmp_path: Path, monkeyp
         (tmp_path / "cards" / path.name).write_text(json.dumps(data))
     monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
     with pytest.raises(CardError, match=r"resnet18_in100(_byol)? is a name or an alias of"):
-        registry._cards.__wrapped__()
+        registry.cards.__wrapped__()
 
 
 def test_unknown_names() -> None:

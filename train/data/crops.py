@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,12 +25,10 @@ from adios_zoo.sources.image import ImageError, ImageRef
 from adios_zoo.sources.source import Source, Stream
 
 from ..chance import Draws, generator_for
-from ..recipe.recipe import Recipe
+from ..recipe.settings import Recipe, ViewSettings
 from .given_masks import draw_objects, read_mask
-from .views import ViewSettings, crop_boxes
-
-if TYPE_CHECKING:
-    from .batches import Plan
+from .plan import Plan
+from .views import crop_boxes
 
 _STAND_INS = 10  # images that are tried in place of one that cannot be read
 

@@ -9,10 +9,11 @@ from adios_zoo.sources.image import ImageError
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source, Stream
 
-from ..recipe.recipe import Recipe
-from .batches import Batches, Incoming, InMemory, Plan
+from ..recipe.settings import Recipe
+from .batches import Batches, Incoming, InMemory
 from .crops import crops_of_files, crops_of_stream
 from .in_memory import ImageSet, load_images
+from .plan import Plan
 
 _SMALL = 128  # pixels of the shorter side: larger ones would lose by being kept at one size
 _PROBED = 20  # images that are looked at

@@ -8,48 +8,16 @@ GPU; randomness is drawn on the CPU, so that both see the same views.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..chance import Draws
+from ..chance import Draws, on_device_of
+from ..game.blur import gaussian_blur
+from ..recipe.settings import ViewSettings
 
 _GREY = (0.2989, 0.587, 0.114)
 _TRIES = 10
-
-
-@dataclass(frozen=True)
-class ViewSettings:
-    """How one view is drawn; probabilities are per image.
-
-    Attributes:
-        min_scale: least share of the image's area that a crop has.
-        max_scale: largest share.
-        flip: probability of a horizontal flip.
-        jitter: probability of the colour jitter as a whole.
-        brightness: jitter strength, a factor drawn from [1 - s, 1 + s].
-        contrast: likewise.
-        saturation: likewise.
-        hue: shift drawn from [-s, s], in turns of the colour circle, at most 0.5.
-        grey: probability of turning grey.
-        blur: probability of a Gaussian blur.
-        blur_sigma: range of its standard deviation, in pixels of the view.
-        solarise: probability of inverting values above one half.
-    """
-
-    min_scale: float = 0.08
-    max_scale: float = 1.0
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    grey: float = 0.2
-    blur: float = 0.5
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    solarise: float = 0.0
 
 
 def draw_views(
@@ -77,7 +45,7 @@ def draw_views(
     """
     boxes = crop_boxes((images.shape[-2], images.shape[-1]), settings, draws)
     flip = draws.happens(settings.flip)
-    x = resized_crop(images, _to(images, boxes), _to(images, flip), size)
+    x = resized_crop(images, on_device_of(images, boxes), on_device_of(images, flip), size)
     return _recoloured(x, settings, draws, mean=mean, std=std)
 
 
@@ -85,7 +53,7 @@ def views_of_crops(
     crops: Tensor, settings: ViewSettings, draws: Draws, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Tensor:
     """What :func:`draw_views` does after the crop, for crops (B, 3 + N, S, S) uint8, resized already."""
-    flip = _to(crops, draws.happens(settings.flip))
+    flip = on_device_of(crops, draws.happens(settings.flip))
     x = crops.float() / 255
     x = torch.where(flip[:, None, None, None], x.flip(-1), x)
     return _recoloured(x, settings, draws, mean=mean, std=std)
@@ -96,16 +64,16 @@ def _recoloured(
 ) -> Tensor:
     x, masks = x[:, :3], x[:, 3:]
     x = _jitter(x, settings, draws)
-    grey = _to(x, draws.happens(settings.grey))
+    grey = on_device_of(x, draws.happens(settings.grey))
     x = torch.where(grey[:, None, None, None], to_grey(x), x)
     if settings.blur > 0:
         low, high = settings.blur_sigma
         sigma = draws.uniform(low, high)
         x = gaussian_blur(x, torch.where(draws.happens(settings.blur), sigma, 0.0), high)
     if settings.solarise > 0:
-        solarise = _to(x, draws.happens(settings.solarise))
+        solarise = on_device_of(x, draws.happens(settings.solarise))
         x = torch.where(solarise[:, None, None, None] & (x >= 0.5), 1 - x, x)
-    centre, scale = (_to(x, torch.tensor(values))[:, None, None] for values in (mean, std))
+    centre, scale = (on_device_of(x, torch.tensor(values))[:, None, None] for values in (mean, std))
     x = (x - centre) / scale
     return torch.cat([x, masks], dim=1) if masks.shape[1] else x
 
@@ -182,8 +150,8 @@ def _jitter(x: Tensor, s: ViewSettings, draws: Draws) -> Tensor:
         for k, operation in enumerate(_OPERATIONS):
             chosen = (order[:, place] == k).nonzero().squeeze(1)
             if len(chosen) and strengths[k] > 0:
-                factor = _to(x, factors[k][chosen])[:, None, None, None]
-                chosen = _to(x, chosen)
+                factor = on_device_of(x, factors[k][chosen])[:, None, None, None]
+                chosen = on_device_of(x, chosen)
                 x[chosen] = operation(x[chosen], factor)
     return x
 
@@ -220,29 +188,3 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
 
 
 _OPERATIONS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
-
-
-def gaussian_blur(x: Tensor, sigma: Tensor, most: float) -> Tensor:
-    """Blur each image (B, 3, S, S) with its own ``sigma`` in pixels (B,), on the CPU; 0 leaves it.  Edges repeat.
-
-    The kernel reaches as far as ``most``, the largest sigma that may come, asks for: an image's blur must not depend
-    on what else is in its batch.
-    """
-    size, blurred = x.shape[-1], sigma.nonzero().squeeze(1)
-    if not len(blurred):
-        return x
-    sigma = sigma[blurred]
-    reach = 3 * math.ceil(most)
-    taps = torch.arange(-reach, reach + 1)
-    kernel = torch.exp(-0.5 * (taps[None] / sigma[:, None].clamp(min=1e-3)) ** 2)
-    kernel = _to(x, kernel / kernel.sum(dim=1, keepdim=True))
-    target = (torch.arange(size)[:, None] + taps[None]).clamp(0, size - 1)
-    matrix = x.new_zeros(len(blurred), size, size)
-    matrix.scatter_add_(2, _to(x, target).expand(len(blurred), -1, -1), kernel[:, None, :].expand(-1, size, -1))
-    here = _to(x, blurred)
-    return x.index_copy(0, here, matrix.unsqueeze(1) @ x[here] @ matrix.transpose(1, 2).unsqueeze(1))
-
-
-def _to(x: Tensor, numbers: Tensor) -> Tensor:
-    """The numbers, drawn on the CPU, on the device of ``x``, which is not waited for."""
-    return numbers.to(x.device, non_blocking=True)

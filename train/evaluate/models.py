@@ -12,9 +12,10 @@ from adios_zoo.errors import ConfigError, DownloadError
 from adios_zoo.features.torch_backend import choose_device, weights_digest
 from adios_zoo.models.card import Card
 from adios_zoo.models.encoder import create_encoder
-from adios_zoo.models.model import AdiosModel, load_model
+from adios_zoo.models.model import AdiosModel
 from adios_zoo.version import __version__
 from adios_zoo.zoo.fetch import card_of
+from adios_zoo.zoo.load import load_model
 from adios_zoo.zoo.snapshot import hub_file
 
 from ..chance import check_seed

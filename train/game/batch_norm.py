@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal, cast
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adios_zoo.errors import ConfigError
 
-Mode = Literal["all", "clean"]
+from ..recipe.settings import Mode
+
 Replay = list[tuple[_BatchNorm, Tensor, Tensor]]
 
 

@@ -6,14 +6,11 @@ mean colour, ``blur`` the image without its fine detail, ``high_pass`` its fine 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from ..data.views import gaussian_blur
-
-Fill = Literal["zero", "mean", "blur", "high_pass"]
+from ..recipe.settings import Fill
+from .blur import gaussian_blur
 
 
 def fill_of(x: Tensor, fill: Fill, sigma: float) -> Tensor | None:

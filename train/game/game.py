@@ -15,7 +15,6 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,50 +24,14 @@ from adios_zoo.errors import ConfigError
 
 from ..chance import Draws
 from ..processes import Processes
-from .batch_norm import Mode, Replay, RunningStatistics
-from .fills import Fill, cut_out, fill_of
+from ..recipe.settings import GameSettings
+from .batch_norm import Replay, RunningStatistics
+from .fills import cut_out, fill_of
 from .heads import predictor, projector
-from .losses import Embedding, Term, make_loss, wide
+from .losses import Embedding, make_loss, wide
 from .penalties import areas, entropy, sparsity
 
-Method = Literal["simclr", "byol", "simsiam"]
-MaskUse = Literal["all", "one"]
 Batch = Mapping[int, Tensor]
-
-
-@dataclass(frozen=True)
-class GameSettings:
-    """The rules of one game.
-
-    Attributes:
-        method: whose loss is played for.
-        mask_use: ``all``, the sum over the N masks, or ``one``, a mask drawn for each image and turn.
-        alpha_sparsity: weight of the sparsity penalty.
-        alpha_entropy: weight of the entropy penalty.
-        temperature: of the SimCLR loss.
-        terms: of the SimSiam loss, see :func:`adios_zoo.train.game.losses.simsiam_loss`.
-        fill: what a hole shows: ``zero``, the image's ``mean`` colour, its ``blur``, or its detail (``high_pass``).
-        fill_sigma: of the Gaussian of ``blur`` and ``high_pass``, as a share of the view's side.
-        clean_share: share of the images whose masked view is left whole, in both turns.
-        bn_statistics: which passes feed the batch norms' running statistics, see ``batch_norm.py``.
-        projector_hidden: width of the projector's hidden layers.
-        projector_output: width of the projections.
-        predictor_hidden: width of the predictor's hidden layer.
-    """
-
-    method: Method = "simclr"
-    mask_use: MaskUse = "all"
-    alpha_sparsity: float = 1.0
-    alpha_entropy: float = 0.0
-    temperature: float = 0.2
-    terms: tuple[Term, ...] = ()
-    fill: Fill = "zero"
-    fill_sigma: float = 0.1
-    clean_share: float = 0.0
-    bn_statistics: Mode = "all"
-    projector_hidden: int = 2048
-    projector_output: int = 128
-    predictor_hidden: int = 512
 
 
 @dataclass

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from adios_zoo.errors import ConfigError
+
+from ..recipe.settings import Term
 
 
 @dataclass
@@ -36,7 +37,6 @@ class Embedding:
 Views = Mapping[int, Embedding]
 Loss = Callable[[Views, Views], Tensor]
 Gather = Callable[[Tensor], Tensor]
-Term = Literal["no_mask", "symmetry", "both"]
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:

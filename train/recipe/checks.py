@@ -13,7 +13,7 @@ from adios_zoo.errors import ConfigError
 from adios_zoo.models.masker import check_masker, default_blocks
 from adios_zoo.strict import Mistake
 
-from .recipe import Recipe
+from .settings import Recipe
 
 _JUST_BELOW_0 = math.nextafter(0, -1)
 _POSITIVE = (0.0, math.inf, "above 0")

@@ -17,8 +17,8 @@ import torch
 from adios_zoo.errors import AdiosError
 from adios_zoo.files import replacing, write_text
 from adios_zoo.models.card import Card, Figure, card_of_folder, parse_card, read_json
-from adios_zoo.models.model import load_model
 from adios_zoo.zoo import registry
+from adios_zoo.zoo.load import load_model
 
 from ..evaluate.accuracy.knn import evaluate_knn
 from ..evaluate.accuracy.linear import evaluate_linear

@@ -18,11 +18,12 @@ from adios_zoo.features.extract_to_file import extract_to_file
 from adios_zoo.features.extractor import FeatureExtractor
 from adios_zoo.features.read_file import open_features
 from adios_zoo.files import write_text
-from adios_zoo.models.card import Card, figures_table
-from adios_zoo.models.model import load_model
+from adios_zoo.models.card import Card
+from adios_zoo.models.card_texts import figures_table
 from adios_zoo.pictures.neighbour_sheet import write_sheet
 from adios_zoo.search.neighbours import find_neighbours
 from adios_zoo.zoo import registry
+from adios_zoo.zoo.load import load_model
 
 from ..data.in_memory import load_images
 from ..report.pictures import seen_masks, write_picture

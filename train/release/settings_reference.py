@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 from adios_zoo.errors import ConfigError
 from adios_zoo.files import write_text
 
-from ..recipe.recipe import Recipe
+from ..recipe.settings import Recipe
 
 BEGIN = "<!-- settings: made by `python -m adios_zoo.train.release.settings_reference docs/training.md` -->"
 END = "<!-- /settings -->"

@@ -49,7 +49,7 @@ def verdicts(
 
     Args:
         log: its numbers by name.
-        limits: the recipe's :class:`adios_zoo.train.run.watch.WatchSettings`, beyond which a run is stopped.
+        limits: the recipe's :class:`adios_zoo.train.recipe.settings.WatchSettings`, beyond which a run is stopped.
         learned: whether a masker is trained; of masks that are drawn at random nothing is said.
         classes: of the labels; 0 without.
         queries: images that the k-NN accuracy is measured on.

@@ -29,45 +29,11 @@ from adios_zoo.sources.source import Source, Stream
 
 from ..chance import generator_for
 from ..data.in_memory import ImageSet
+from ..recipe.settings import ObserveSettings
 from .pictures import picture_path, seen_masks, write_picture
-from .record import RunLog, TrackerName
+from .record import RunLog
 
 _LOOKS = 20  # a run, where no interval is set
-
-
-@dataclass(frozen=True)
-class ObserveSettings:
-    """What of a run is shown while it trains; none of it changes what the run computes.
-
-    An interval is in epochs, 0 for never, ``None`` for about twenty times a run.  What has one is looked at before
-    the first and after the last epoch in any case.
-
-    Attributes:
-        pictures_every: interval between mask pictures.
-        pictures: images that they show.
-        knn_every: interval between measurements of k-NN accuracy, where the images have labels.
-        gallery: training images that vote.
-        queries: images that are judged.
-        k: neighbours that vote.
-        trackers: ``tensorboard``, ``wandb``: who is told of the log beside its file.
-    """
-
-    pictures_every: int | None = None
-    pictures: int = 8
-    knn_every: int | None = None
-    gallery: int = 2000
-    queries: int = 500
-    k: int = 20
-    trackers: tuple[TrackerName, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be looked at."""
-        for name in ("pictures_every", "knn_every"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} must be 0 for never, or a number of epochs.")
-        for name in ("pictures", "gallery", "queries", "k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; an interval of 0 turns it off.")
 
 
 @dataclass(frozen=True)

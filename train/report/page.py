@@ -23,7 +23,7 @@ from PIL import Image
 from adios_zoo.files import write_text
 from adios_zoo.pictures.draw import slot_colour
 
-from ..recipe.recipe import Recipe
+from ..recipe.settings import Recipe
 from .charts import number
 from .curves import curves
 from .health import slots_of, verdicts

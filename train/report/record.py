@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from adios_zoo.errors import BackendError
 from adios_zoo.files import explained, write_text
 
-from ..run.checkpoint import Progress
+from ..recipe.settings import TrackerName
+from .progress import Progress
 
-TrackerName = Literal["tensorboard", "wandb"]
 Record = Mapping[str, float]
 
 

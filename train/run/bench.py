@@ -24,12 +24,13 @@ from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import AdiosError, ConfigError
 from adios_zoo.features.torch_backend import choose_device
 
-from ..data.batches import Batch, Plan
+from ..data.batches import Batch
+from ..data.plan import Plan
 from ..game.game import Game
-from ..game.losses import Term
 from ..game.plain import PlainGame
 from ..processes import Processes
-from ..recipe.recipe import Recipe, parse_recipe
+from ..recipe.recipe import parse_recipe
+from ..recipe.settings import Recipe, Term
 from .trainer import Trainer
 
 _CLASSES = 200  # of the online probe

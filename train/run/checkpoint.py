@@ -6,7 +6,7 @@ What is random in a run is a function of its seed and of how far it is, so progr
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,7 @@ from adios_zoo.errors import ConfigError, IntegrityError
 from adios_zoo.files import write_tensors
 from adios_zoo.models.fit import fill
 
-
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        step: batches done.
-        seconds: spent on them, over all sessions.
-        data: fingerprint of the images.
-        log_bytes: length of the log that belongs to these steps.
-        code: versions of the code that took the steps, in order.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    data: str = ""
-    log_bytes: int = 0
-    code: list[str] = field(default_factory=list)
+from ..report.progress import Progress
 
 
 def save_checkpoint(

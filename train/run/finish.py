@@ -17,7 +17,7 @@ from adios_zoo.models.model import AdiosModel
 from adios_zoo.version import __version__
 
 from ..game.game import Game
-from .checkpoint import Progress
+from ..report.progress import Progress
 from .trainer import Trainer
 
 _MASKS_OF = {

@@ -24,14 +24,17 @@ from adios_zoo.files import explained, write_tensors, write_text
 from adios_zoo.models.card import Card
 from adios_zoo.sources.open import open_stream
 
-from ..data.batches import Batches, Incoming, Plan
+from ..data.batches import Batches, Incoming
 from ..data.feed import Feed, open_feed
+from ..data.plan import Plan
 from ..processes import Processes, start_processes
-from ..recipe.recipe import Recipe, parse_recipe
+from ..recipe.recipe import parse_recipe
+from ..recipe.settings import Recipe
 from ..report.observe import Observer, choose_shown
 from ..report.page import reported
+from ..report.progress import Progress
 from ..report.record import Record, RunLog, open_trackers, session
-from .checkpoint import Progress, load_checkpoint, read_recipe_of, save_checkpoint
+from .checkpoint import load_checkpoint, read_recipe_of, save_checkpoint
 from .finish import card_of_run, code_version, machine, write_model
 from .trainer import Trainer
 from .watch import CollapseError, Watch, check_finite

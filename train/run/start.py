@@ -7,7 +7,7 @@ from torch import nn
 from adios_zoo.errors import ConfigError
 from adios_zoo.models.card import ENCODER
 from adios_zoo.models.masker import Masker
-from adios_zoo.models.model import load_model
+from adios_zoo.zoo.load import load_model
 
 
 def start_from(source: str, encoder: nn.Module, masker: Masker | None) -> dict[str, str]:

@@ -15,7 +15,8 @@ from adios_zoo.models.encoder import create_encoder, feature_width
 from adios_zoo.models.masker import Masker
 
 from ..chance import Draws, seed_for
-from ..data.batches import Batch, Batches, Plan
+from ..data.batches import Batch, Batches
+from ..data.plan import Plan
 from ..game.game import Game, Turn
 from ..game.optim import LARS
 from ..game.random_masks import random_masks

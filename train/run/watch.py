@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from adios_zoo.errors import AdiosError
+
+from ..recipe.settings import WatchSettings
 
 
 class CollapseError(AdiosError):
     """A run was stopped because it had gone wrong."""
-
-
-@dataclass(frozen=True)
-class WatchSettings:
-    """When a run is stopped; a limit counts from the end of the warm-up, in as many log records in a row.
-
-    Attributes:
-        min_deviation: embeddings have collapsed below this deviation (1: spread evenly, 0: all the same).
-        max_share: one slot owns everything above this share of all pixels; 1 never.
-        max_mask_entropy: the slots share every pixel evenly above this (1 is reached exactly then); 1 never.
-        patience: log records in a row.
-    """
-
-    min_deviation: float = 0.02
-    max_share: float = 0.99
-    max_mask_entropy: float = 0.9999
-    patience: int = 10
 
 
 class Watch:

@@ -22,10 +22,12 @@ from adios_zoo.features.torch_backend import choose_device
 from adios_zoo.files import write_text
 from adios_zoo.models.card import card_of_folder
 
-from ..data.batches import InMemory, Plan
+from ..data.batches import InMemory
 from ..data.in_memory import load_images
+from ..data.plan import Plan
 from ..processes import Processes
-from ..recipe.recipe import Recipe, parse_recipe, read_recipe
+from ..recipe.recipe import parse_recipe, read_recipe
+from ..recipe.settings import Recipe
 from ..run.loop import Run, pretrain
 from ..run.trainer import Trainer
 from .figures import Judges

@@ -1,6 +1,6 @@
 """Data sets of torchvision: ``torchvision:NAME[:SPLIT]``.
 
-They lie in the folder named by ``ADIOS_DATASETS``, else in ``datasets`` in :func:`adios_zoo.zoo.cache.cache_home`, as
+They lie in the folder named by ``ADIOS_DATASETS``, else in ``datasets`` in :func:`adios_zoo.environment.cache_home`, as
 torchvision lays them out there; nothing is fetched unless that is asked for.
 """
 
@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from adios_zoo.environment import cache_home
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.sources.find import Found, PathLike
-from adios_zoo.sources.image import ImageRef, to_rgb
+from adios_zoo.sources.image import ImageRef
 from adios_zoo.sources.kinds.files import Files
+from adios_zoo.sources.rgb import to_rgb
 from adios_zoo.sources.source import Source
-from adios_zoo.zoo.cache import cache_home
 
 _SAMPLES = 1000
 

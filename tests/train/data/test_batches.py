@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from adios_zoo.train.chance import generator_for
-from adios_zoo.train.data.batches import Batch, Batches, Incoming, Plan
+from adios_zoo.train.data.batches import Batch, Batches, Incoming
 from adios_zoo.train.data.crops import crops_of_stream, shuffled
 from adios_zoo.train.data.feed import open_feed
+from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
-from adios_zoo.train.recipe.recipe import Recipe
+from adios_zoo.train.recipe.settings import Recipe
 from adios_zoo.train.run.loop import pretrain
 from PIL import Image
 from safetensors.torch import load_file

@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from adios_zoo.train.chance import Draws, generator_for
-from adios_zoo.train.data.batches import Batch, Plan
+from adios_zoo.train.data.batches import Batch
 from adios_zoo.train.data.feed import open_feed
 from adios_zoo.train.data.given_masks import draw_objects
 from adios_zoo.train.data.in_memory import load_images
+from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
-from adios_zoo.train.recipe.recipe import Recipe
+from adios_zoo.train.recipe.settings import Recipe
 from adios_zoo.train.run.loop import pretrain
 from PIL import Image
 from torch import Tensor

@@ -9,18 +9,18 @@ import torch
 import torchvision.transforms.v2.functional as tv
 from adios_zoo.train.chance import Draws
 from adios_zoo.train.data.views import (
-    ViewSettings,
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
     crop_boxes,
     draw_views,
-    gaussian_blur,
     resized_crop,
     to_grey,
     views_of_crops,
 )
+from adios_zoo.train.game.blur import gaussian_blur
+from adios_zoo.train.recipe.settings import ViewSettings
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 

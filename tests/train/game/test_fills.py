@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from adios_zoo.train.data.views import gaussian_blur
-from adios_zoo.train.game.fills import Fill, cut_out, fill_of
+from adios_zoo.train.game.blur import gaussian_blur
+from adios_zoo.train.game.fills import cut_out, fill_of
+from adios_zoo.train.recipe.settings import Fill
 
 FILLS: list[Fill] = ["zero", "mean", "blur", "high_pass"]
 

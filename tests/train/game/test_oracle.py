@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from adios_zoo.train.game.game import Game, GameSettings
+from adios_zoo.train.game.game import Game
 from adios_zoo.train.game.optim import LARS
 from adios_zoo.train.game.plain import PlainGame
+from adios_zoo.train.recipe.settings import GameSettings
 from torch import Tensor, nn
 
 from adios_zoo.models.masker import Masker

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from adios_zoo.train.game.game import Game, GameSettings
+from adios_zoo.train.game.game import Game
 from adios_zoo.train.game.plain import PlainGame
+from adios_zoo.train.recipe.settings import GameSettings
 
 from adios_zoo.models.masker import Masker
 from tests.reference import tiny_encoder

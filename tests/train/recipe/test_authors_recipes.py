@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from adios_zoo.train.recipe.files import recipe_names
-from adios_zoo.train.recipe.recipe import Recipe, read_recipe
+from adios_zoo.train.recipe.recipe import read_recipe
+from adios_zoo.train.recipe.settings import Recipe
 
 from adios_zoo.models.masker import default_blocks
 from tests.conftest import OWN_GOLDEN

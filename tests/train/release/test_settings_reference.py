@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import get_type_hints
 
-from adios_zoo.train.recipe.recipe import Recipe
+from adios_zoo.train.recipe.settings import Recipe
 from adios_zoo.train.release.settings_reference import attributes, settings_reference, with_reference
 
 from tests.conftest import ROOT

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from adios_zoo.train.data.in_memory import ImageSet, load_images
-from adios_zoo.train.report.observe import Observer, ObserveSettings, choose_shown
+from adios_zoo.train.recipe.settings import ObserveSettings
+from adios_zoo.train.report.observe import Observer, choose_shown
 from adios_zoo.train.report.pictures import picture_path, read_picture
 from adios_zoo.train.report.record import RunLog, read_records
 from PIL import Image

@@ -8,8 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from adios_zoo.train.report.progress import Progress
 from adios_zoo.train.report.record import RunLog, open_trackers, read_records, session
-from adios_zoo.train.run.checkpoint import Progress
 from PIL import Image
 
 from adios_zoo.errors import BackendError, DataError

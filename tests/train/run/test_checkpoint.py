@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from adios_zoo.train.data.batches import Plan
 from adios_zoo.train.data.feed import open_feed
+from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
-from adios_zoo.train.run.checkpoint import Progress, load_checkpoint, save_checkpoint
+from adios_zoo.train.report.progress import Progress
+from adios_zoo.train.run.checkpoint import load_checkpoint, save_checkpoint
 from adios_zoo.train.run.trainer import Trainer
 from safetensors import safe_open
 from safetensors.torch import save_file

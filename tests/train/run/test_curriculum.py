@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from adios_zoo.train.game.game import Game, GameSettings
+from adios_zoo.train.game.game import Game
 from adios_zoo.train.game.penalties import areas, sparsity
-from adios_zoo.train.recipe.recipe import MaskerSettings
+from adios_zoo.train.recipe.settings import GameSettings, MaskerSettings
 from adios_zoo.train.run.loop import pretrain
 from safetensors.torch import load_file
 from torch import Tensor

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from adios_zoo.train.data.batches import Batches, Plan
+from adios_zoo.train.data.batches import Batches
 from adios_zoo.train.data.feed import open_feed
+from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
 from adios_zoo.train.recipe.recipe import read_recipe
 from adios_zoo.train.run.loop import pretrain

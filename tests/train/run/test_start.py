@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from adios_zoo.train.data.batches import Plan
+from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
-from adios_zoo.train.recipe.recipe import Recipe
+from adios_zoo.train.recipe.settings import Recipe
 from adios_zoo.train.run.loop import pretrain
 from adios_zoo.train.run.trainer import Trainer
 

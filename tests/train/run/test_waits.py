@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from adios_zoo.train.data.batches import Batch, Plan
+from adios_zoo.train.data.batches import Batch
+from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
 from adios_zoo.train.run.trainer import Trainer
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from adios_zoo.train.run.watch import CollapseError, Watch, WatchSettings, check_finite
+from adios_zoo.train.recipe.settings import WatchSettings
+from adios_zoo.train.run.watch import CollapseError, Watch, check_finite
 
 GOOD = {"loss": 1.0, "deviation": 0.8, "area_0": 0.4, "area_1": 0.6, "mask_entropy": 0.7}
 

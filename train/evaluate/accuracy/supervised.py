@@ -21,12 +21,11 @@ from adios_zoo.models.model import AdiosModel
 from adios_zoo.sources.open import open_source
 
 from ...chance import seed_for
-from ...data.batches import Plan
 from ...data.feed import Feed, open_feed
-from ...data.views import ViewSettings
+from ...data.plan import Plan
 from ...game.optim import LARS
 from ...processes import Processes
-from ...recipe.recipe import Recipe
+from ...recipe.settings import Recipe, ViewSettings
 from ..features import check_labels, check_unreadable, is_stored, labels_of, source_record
 from ..protocol import Training
 from ..task import Task
