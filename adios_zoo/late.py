@@ -1,4 +1,4 @@
-"""Public names of a package that are looked up in their modules when they are first used, so that importing it is fast."""
+"""Public names of a package, looked up in their modules when they are first used: importing it stays fast."""
 
 from __future__ import annotations
 

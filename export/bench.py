@@ -31,7 +31,7 @@ from adios_zoo.features.extractor import FeatureExtractor
 from adios_zoo.features.in_order import chunks, in_order, threads
 from adios_zoo.features.onnx_backend import PRECISIONS
 from adios_zoo.features.write_file import Features
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 from adios_zoo.sources.open import Images, open_images
 from adios_zoo.zoo.fetch import locate
 

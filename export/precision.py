@@ -27,10 +27,10 @@ from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError, IntegrityError
 from adios_zoo.files import replacing
+from adios_zoo.images.image import ImageRef
 from adios_zoo.models.card import Precision, PrecisionFacts, card_of_folder, check_facts, onnx_encoder
 from adios_zoo.models.model import AdiosModel, write_card
 from adios_zoo.search.knn import knn
-from adios_zoo.sources.image import ImageRef
 from adios_zoo.sources.open import open_source
 from adios_zoo.sources.source import Source
 from adios_zoo.zoo.load import load_model

@@ -28,10 +28,10 @@ from PIL import Image
 from adios_zoo.errors import ConfigError
 from adios_zoo.features.extractor import FeatureExtractor
 from adios_zoo.files import explained
+from adios_zoo.images.image import ImageRef
 from adios_zoo.models.card import ONNX_FOLDER, Card, check_facts
 from adios_zoo.models.preprocess import resized_size
 from adios_zoo.pictures.draw import slot_colour
-from adios_zoo.sources.image import ImageRef
 from adios_zoo.sources.open import open_images
 from adios_zoo.zoo.fetch import locate
 

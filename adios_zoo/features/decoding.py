@@ -11,10 +11,10 @@ import io
 
 from PIL import Image, ImageFile
 
+from adios_zoo.images.image import ImageRef, decode_image
+from adios_zoo.images.rgb import to_rgb
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels, as_pixels, crop, crop_start, resampling, resized_size
-from adios_zoo.sources.image import ImageRef, decode_image
-from adios_zoo.sources.rgb import to_rgb
 
 # A JPEG is decoded at no less than so many times the size that it is then resized to: below, aliasing shows.
 _AMPLE = 2

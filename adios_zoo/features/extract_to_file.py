@@ -13,7 +13,7 @@ from adios_zoo.features.extractor import Engine, all_failed, metadata_of
 from adios_zoo.features.journal import Failure, Journal
 from adios_zoo.features.write_file import Features, check_suffix, csv_lines, open_writer
 from adios_zoo.files import replacing
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 from adios_zoo.sources.open import Images, open_images
 from adios_zoo.sources.source import Source, Span, Stream
 

@@ -21,9 +21,9 @@ from adios_zoo.features.decoding import read_pixels
 from adios_zoo.features.in_order import chunks, in_order, threads
 from adios_zoo.features.journal import Failure
 from adios_zoo.features.write_file import Features
+from adios_zoo.images.image import ImageError, ImageRef
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels
-from adios_zoo.sources.image import ImageError, ImageRef
 from adios_zoo.sources.open import Images, open_images
 from adios_zoo.zoo.registry import DEFAULT_MODEL
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.features.read_file import FeatureFile, open_features
-from adios_zoo.sources.find import PathLike
+from adios_zoo.images.image import PathLike
 
 Item: TypeAlias = "Tensor | tuple[Tensor, int]"
 

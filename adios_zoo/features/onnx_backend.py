@@ -17,9 +17,9 @@ from PIL import Image
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import BackendError, IntegrityError
 from adios_zoo.features.write_file import Features
+from adios_zoo.images.rgb import to_rgb
 from adios_zoo.models.card import Card, check_facts
 from adios_zoo.models.preprocess import Floats, Pixels, crop, normalise
-from adios_zoo.sources.rgb import to_rgb
 from adios_zoo.zoo.fetch import locate
 
 # Name -> the file that has it.

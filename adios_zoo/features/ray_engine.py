@@ -24,7 +24,7 @@ from adios_zoo.errors import AdiosError, BackendError, ConfigError, DataError
 from adios_zoo.features.extractor import FeatureExtractor, metadata_of
 from adios_zoo.features.journal import Failure
 from adios_zoo.features.write_file import Features
-from adios_zoo.sources.image import ImageError, ImageRef, encoded_ref, file_ref, pixels_ref
+from adios_zoo.images.image import ImageError, ImageRef, encoded_ref, file_ref, pixels_ref
 from adios_zoo.sources.source import Source
 from adios_zoo.zoo.fetch import locate
 from adios_zoo.zoo.registry import DEFAULT_MODEL

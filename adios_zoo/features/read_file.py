@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.features.write_file import Features, paths_file
-from adios_zoo.sources.find import PathLike
+from adios_zoo.images.image import PathLike
 
 _ROWS_A_GROUP = 4096
 _MOST_HEADER_BYTES = 1 << 20  # of safetensors
@@ -235,7 +235,7 @@ class ParquetFeatureFile(FeatureFile):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the column ``label``; empty where it has none.  Raises DataError where files differ in them."""
-        from adios_zoo.sources.kinds.parquet import column_facts
+        from adios_zoo.sources.parquet import column_facts
 
         facts = [column_facts(footer.schema.to_arrow_schema()).get("label", {}) for footer in self._footers]
         named = {tuple(map(str, fact.get("names", ()))) for fact in facts}

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.features.write_file import Features
-from adios_zoo.sources.image import ImageRef, file_ref, pixels_ref
+from adios_zoo.images.image import ImageRef, file_ref, pixels_ref
 from adios_zoo.sources.open import open_images
 from adios_zoo.zoo.registry import DEFAULT_MODEL
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from adios_zoo.images.rgb import to_rgb
 from adios_zoo.models.card import Card
-from adios_zoo.sources.rgb import to_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from adios_zoo.images.image import read_image
 from adios_zoo.pictures.draw import draw_masks
 from adios_zoo.search.neighbours import nearest
-from adios_zoo.sources.image import read_image
 from adios_zoo.zoo.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:

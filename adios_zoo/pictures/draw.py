@@ -22,10 +22,9 @@ from tqdm import tqdm
 from adios_zoo.errors import ConfigError
 from adios_zoo.features.journal import Failure
 from adios_zoo.files import replacing
+from adios_zoo.images.image import ImageError, PathLike
 from adios_zoo.models.preprocess import Transform, crop_start, resized_size
 from adios_zoo.pictures.page import FAINT, HEADING, MARGIN, TITLE, Page
-from adios_zoo.sources.find import PathLike
-from adios_zoo.sources.image import ImageError
 from adios_zoo.sources.open import open_images
 from adios_zoo.sources.source import Source
 

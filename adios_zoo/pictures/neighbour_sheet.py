@@ -9,9 +9,9 @@ from PIL import Image, ImageOps
 
 from adios_zoo.errors import ConfigError
 from adios_zoo.files import replacing
+from adios_zoo.images.image import ImageError, read_image
 from adios_zoo.pictures.page import FAINT, GROUND, HEADING, MARGIN, TITLE, Page
 from adios_zoo.search.neighbours import Answer
-from adios_zoo.sources.image import ImageError, read_image
 from adios_zoo.sources.open import open_images
 
 _TILE, _GAP, _NAME = 160, 16, 24

@@ -18,7 +18,7 @@ from adios_zoo.errors import ConfigError, DataError, UnknownModelError
 from adios_zoo.features.journal import Failure
 from adios_zoo.features.read_file import FeatureFile, open_features
 from adios_zoo.features.write_file import Features
-from adios_zoo.sources.image import ImageRef, file_ref
+from adios_zoo.images.image import ImageRef, file_ref
 from adios_zoo.sources.open import open_images
 
 _SAME_MODEL = 0.95  # cosine of two features of one image: other precisions stay above, other weights do not

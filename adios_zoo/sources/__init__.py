@@ -1,1 +1,4 @@
-"""One SOURCE, and the images that it names: found, opened, decoded to upright RGB.  No model is known here."""
+"""One SOURCE and the images that it names: found, opened, told from one another.
+
+Each kind of SOURCE is a file, which open.py chooses.  No model is known here.
+"""

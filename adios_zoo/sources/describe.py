@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.image import ImageError
+from adios_zoo.images.image import ImageError
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source
 

@@ -21,12 +21,11 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from adios_zoo.errors import DataError
+from adios_zoo.images.image import PathLike
 from adios_zoo.sources.index import Names, load_index, save_index
-
-PathLike: TypeAlias = "str | os.PathLike[str]"
 
 # A folder that changed so lately may change again without its clock showing it.
 _SETTLED_NS = 2 * 10**9
@@ -66,15 +65,6 @@ def find(source: PathLike) -> Found:
     if list(found.names[:2]) == [str(Path(source))] and not _exists(Path(source)):
         raise DataError(f"{source}: no such file or folder; give a folder, a glob, a .txt list or an image file.")
     return found
-
-
-def path_id(path: PathLike) -> str:
-    """Name ``path`` in results: its own text, with line breaks and bytes that are not UTF-8 as escapes.
-
-    Every output format can hold such a name, and a line of a text file is always one name.
-    """
-    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def find_or_keep(item: PathLike) -> Found:

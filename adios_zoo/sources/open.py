@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.find import Found, PathLike, find, find_or_keep
-from adios_zoo.sources.image import ImageRef, pixels_ref
+from adios_zoo.images.image import ImageRef, PathLike, pixels_ref
+from adios_zoo.sources.find import Found, find, find_or_keep
 from adios_zoo.sources.places import find_images_at, is_address
 from adios_zoo.sources.source import Listed, Source, Stream, join
 
@@ -43,7 +43,7 @@ def open_source(spec: PathLike, *, root: PathLike | None = None, download: bool 
 
     Args:
         spec: the SOURCE.
-        root: where torchvision's data sets lie; by default see :mod:`adios_zoo.sources.kinds.torchvision_sets`.
+        root: where torchvision's data sets lie; by default see :mod:`adios_zoo.sources.torchvision_sets`.
         download: let torchvision fetch a data set that is not there.
 
     Raises:
@@ -133,7 +133,7 @@ def join_streams(specs: Sequence[PathLike]) -> Stream:
 
 
 def _files(spec: str, found: Found) -> Stream:
-    from adios_zoo.sources.kinds.files import Files
+    from adios_zoo.sources.files import Files
 
     return Files(spec, found)
 
@@ -155,17 +155,17 @@ def _packed(spec: str, *, root: PathLike | None = None, download: bool = False) 
 def _open(kind: str, spec: str, place: str, root: PathLike | None, download: bool) -> Stream:
     # Each kind has a library of its own, which nobody should wait for who does not use it.
     if kind == "parquet":
-        from adios_zoo.sources.kinds.parquet import Parquet
+        from adios_zoo.sources.parquet import Parquet
 
         return Parquet(spec, place)
     if kind in ("tar", "tar-stream"):
-        from adios_zoo.sources.kinds.tar import Tar, TarStream
+        from adios_zoo.sources.tar import Tar, TarStream
 
         return Tar(spec, place) if kind == "tar" else TarStream(spec, place)
     if kind in ("hf", "hf-stream"):
-        from adios_zoo.sources.kinds.hub import HubDataset, HubStream
+        from adios_zoo.sources.hub import HubDataset, HubStream
 
         return HubDataset(spec, place) if kind == "hf" else HubStream(spec, place)
-    from adios_zoo.sources.kinds.torchvision_sets import open_torchvision
+    from adios_zoo.sources.torchvision_sets import open_torchvision
 
     return open_torchvision(spec, place, root=root, download=download)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import accumulate, chain, islice
 
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 
 
 class Stream(ABC):

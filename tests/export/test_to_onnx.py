@@ -17,9 +17,9 @@ from adios_zoo.export.to_onnx import BATCHES, check_graph, export, export_graph,
 from PIL import Image
 
 from adios_zoo.errors import BackendError, ConfigError, IntegrityError
+from adios_zoo.images.image import read_image
 from adios_zoo.models.card import card_of_folder
 from adios_zoo.models.model import AdiosModel
-from adios_zoo.sources.image import read_image
 from adios_zoo.zoo.load import load_model
 from tests.small_models import small_card, small_model
 

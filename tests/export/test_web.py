@@ -18,8 +18,8 @@ from PIL import Image
 from adios_zoo import FeatureExtractor
 from adios_zoo.cli import main
 from adios_zoo.errors import BackendError, ConfigError, DataError, IntegrityError
+from adios_zoo.images.image import read_image
 from adios_zoo.models.card import card_of_folder
-from adios_zoo.sources.image import read_image
 from tests.small_models import exported_model, saved_model
 
 

@@ -21,13 +21,13 @@ from adios_zoo.export.web import export_web
 from PIL import Image, ImageCms
 from torch.nn import functional as F
 
+from adios_zoo.images.image import read_image
 from adios_zoo.models.card import MaskerFacts
 from adios_zoo.models.model import AdiosModel
 from adios_zoo.models.preprocess import make_transform
 from adios_zoo.pictures.demo import sample_photographs, views_of
 from adios_zoo.pictures.draw import area_percentages, cut_out, predict_masks
 from adios_zoo.search.neighbours import nearest
-from adios_zoo.sources.image import read_image
 from adios_zoo.zoo.load import load_model
 from tests.browser import chromium, served
 from tests.conftest import DATA

@@ -12,9 +12,9 @@ from PIL import Image
 
 from adios_zoo import load_model
 from adios_zoo.features.decoding import read_pixels
+from adios_zoo.images.image import ImageError, ImageRef, encoded_ref, file_ref, pixels_ref, read_image
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels, crop, make_transform, normalise
-from adios_zoo.sources.image import ImageError, ImageRef, encoded_ref, file_ref, pixels_ref, read_image
 from tests.conftest import DATA
 from tests.small_models import small_card
 

@@ -20,7 +20,7 @@ from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.features import journal
 from adios_zoo.features.extract_to_file import extract_to_file
 from adios_zoo.features.read_file import read_features
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 from adios_zoo.sources.source import Stream
 from tests.conftest import ROOT
 from tests.stub import stub_extractor
@@ -279,7 +279,7 @@ import resource, sys
 from pathlib import Path
 from PIL import Image
 from adios_zoo import extract_file, journal
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 from tests.stub import stub_extractor
 journal._ROWS_A_FRAME = 512
 extract_file.open_images = lambda images: images

@@ -14,9 +14,9 @@ from adios_zoo.features.decoding import read_pixels
 from adios_zoo.features.extractor import FeatureExtractor
 from adios_zoo.features.journal import Failure
 from adios_zoo.features.write_file import Features
+from adios_zoo.images.image import ImageRef
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels
-from adios_zoo.sources.image import ImageRef
 from tests.conftest import DATA
 from tests.small_models import small_model
 from tests.tiny import break_five, small_images, tiny_extractor

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from torch.utils.data import Dataset
 
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 from adios_zoo.sources.source import Source
 
 CLASSES = ("ant", "bee", "cow")

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from adios_zoo.errors import DataError
+from adios_zoo.images.image import path_id
 from adios_zoo.sources import find as find_module
 from adios_zoo.sources import index
-from adios_zoo.sources.find import find, path_id
+from adios_zoo.sources.find import find
 
 
 def paths(source: str | Path) -> list[Path]:

@@ -14,12 +14,12 @@ import fsspec
 import pytest
 
 from adios_zoo.errors import AdiosError, ConfigError, DataError
-from adios_zoo.sources.image import ImageError
+from adios_zoo.images.image import ImageError
 from adios_zoo.sources.open import open_images, open_source, open_stream
 from adios_zoo.sources.places import expand
 from tests.server import running
-from tests.sources.kinds.test_tar import shard
 from tests.sources.small import number_of, numbers, png, write_parquet
+from tests.sources.test_tar import shard
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from adios_zoo.train.recipe.recipe import parse_recipe
 from adios_zoo.train.recipe.settings import Recipe
 from PIL import Image
 
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 
 CLASSES = ["disc", "stripe", "square"]
 

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.image import ImageError, ImageRef
+from adios_zoo.images.image import ImageError, ImageRef
 from adios_zoo.sources.source import Source, Stream
 
 from ..chance import Draws, generator_for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adios_zoo.errors import ConfigError
-from adios_zoo.sources.image import ImageError
+from adios_zoo.images.image import ImageError
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source, Stream
 

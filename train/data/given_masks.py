@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from adios_zoo.sources.image import ImageError, ImageRef
+from adios_zoo.images.image import ImageError, ImageRef
 
 from ..chance import Draws
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.image import ImageError, ImageRef, decode_image
+from adios_zoo.images.image import ImageError, ImageRef, decode_image
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source, Stream
 

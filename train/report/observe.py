@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import DataError
 from adios_zoo.features.extractor import FeatureExtractor
+from adios_zoo.images.image import ImageError, ImageRef
 from adios_zoo.models.card import Card
 from adios_zoo.search.knn import knn
-from adios_zoo.sources.image import ImageError, ImageRef
 from adios_zoo.sources.source import Source, Stream
 
 from ..chance import generator_for

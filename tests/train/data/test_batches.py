@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 from adios_zoo.sources.open import open_source
 from adios_zoo.sources.source import Stream
 from tests.train.small import small_recipe, write_images

@@ -15,7 +15,7 @@ from adios_zoo.train.data.in_memory import load_images
 from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.image import ImageRef
+from adios_zoo.images.image import ImageRef
 from adios_zoo.sources.open import open_source
 from adios_zoo.sources.source import Stream
 from tests.conftest import DATA

@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.images.image import ImageRef
 from adios_zoo.pictures.draw import slot_rgb
-from adios_zoo.sources.image import ImageRef
 from adios_zoo.sources.open import open_source
 from adios_zoo.sources.source import Source, Stream
 from tests.small_models import small_card

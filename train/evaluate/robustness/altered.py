@@ -21,9 +21,9 @@ from tqdm import tqdm
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import ConfigError
 from adios_zoo.features.decoding import read_pixels
+from adios_zoo.images.image import ImageError, ImageRef
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels, normalise
-from adios_zoo.sources.image import ImageError, ImageRef
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.find import path_id
-from adios_zoo.sources.image import ImageError, ImageRef, fetch_mask
+from adios_zoo.images.image import ImageError, ImageRef, fetch_mask, path_id
 
 from ...data.given_masks import read_mask
 from .overlap import BACKGROUND, Labels

@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.images.image import ImageError
 from adios_zoo.pictures.draw import crop_box
-from adios_zoo.sources.image import ImageError
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source
 

@@ -20,7 +20,7 @@ from adios_zoo.errors import DataError
 from adios_zoo.search.knn import Cell
 from tests.conftest import DATA
 from tests.small_models import saved_model
-from tests.sources.kinds.test_torchvision_sets import SETS, md5, write_cifar100
+from tests.sources.test_torchvision_sets import SETS, md5, write_cifar100
 
 Layout = Callable[[Path, pytest.MonkeyPatch], tuple[str, str]]
 

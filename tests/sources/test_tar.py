@@ -12,8 +12,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.image import ImageError
-from adios_zoo.sources.kinds import tar
+from adios_zoo.images.image import ImageError
+from adios_zoo.sources import tar
 from adios_zoo.sources.open import open_source, open_stream
 from adios_zoo.sources.source import Source, Stream
 from tests.sources.small import Numbers, number_of, numbers, png

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adios_zoo.sources.find import Found, path_id
-from adios_zoo.sources.image import ImageRef, fetched_ref, file_ref
+from adios_zoo.images.image import ImageRef, fetched_ref, file_ref, path_id
+from adios_zoo.sources.find import Found
 from adios_zoo.sources.places import is_address, read_part
 from adios_zoo.sources.source import Source
 

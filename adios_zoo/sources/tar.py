@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.find import IMAGE_SUFFIXES, path_id
-from adios_zoo.sources.image import ImageRef, encoded_ref, fetched_ref
+from adios_zoo.images.image import ImageRef, encoded_ref, fetched_ref, path_id
+from adios_zoo.sources.find import IMAGE_SUFFIXES
 from adios_zoo.sources.index import Arrays, Names, load_index, save_index
 from adios_zoo.sources.places import expand, open_file, read_part, stamp
 from adios_zoo.sources.source import Source, Stream

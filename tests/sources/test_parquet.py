@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.image import ImageError
-from adios_zoo.sources.kinds import parquet
+from adios_zoo.images.image import ImageError
+from adios_zoo.sources import parquet
 from adios_zoo.sources.open import open_source
 from adios_zoo.sources.source import Source
 from tests.conftest import DATA

@@ -19,10 +19,10 @@ from PIL import Image
 
 from adios_zoo.environment import cache_home
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.find import Found, PathLike
-from adios_zoo.sources.image import ImageRef
-from adios_zoo.sources.kinds.files import Files
-from adios_zoo.sources.rgb import to_rgb
+from adios_zoo.images.image import ImageRef, PathLike
+from adios_zoo.images.rgb import to_rgb
+from adios_zoo.sources.files import Files
+from adios_zoo.sources.find import Found
 from adios_zoo.sources.source import Source
 
 _SAMPLES = 1000

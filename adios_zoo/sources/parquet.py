@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.find import path_id
-from adios_zoo.sources.image import ImageError, ImageRef, encoded_ref, fetch_mask, fetched_ref
+from adios_zoo.images.image import ImageError, ImageRef, encoded_ref, fetch_mask, fetched_ref, path_id
 from adios_zoo.sources.per_process import PerProcess
 from adios_zoo.sources.places import expand, open_file
 from adios_zoo.sources.source import Source

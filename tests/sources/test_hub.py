@@ -10,7 +10,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.image import ImageError
+from adios_zoo.images.image import ImageError
 from adios_zoo.sources.open import open_source, open_stream
 from adios_zoo.sources.source import Source, Stream
 from tests.sources.small import CLASSES, Numbers, number_of, numbers, png, write_parquet

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.find import PathLike, path_id
-from adios_zoo.sources.rgb import to_rgb
+from adios_zoo.images.rgb import to_rgb
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
 class ImageError(DataError):
@@ -51,6 +53,15 @@ class ImageRef:
     label: int = -1
     mask: Callable[[], Image.Image] | None = None
     boxes: Callable[[], list[list[float]]] | None = None
+
+
+def path_id(path: PathLike) -> str:
+    """Name ``path`` in results: its own text, with line breaks and bytes that are not UTF-8 as escapes.
+
+    Every output format can hold such a name, and a line of a text file is always one name.
+    """
+    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
 def file_ref(path: str, label: int = -1) -> ImageRef:

@@ -14,8 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.kinds.torchvision_sets import _SETS
 from adios_zoo.sources.open import open_source
+from adios_zoo.sources.torchvision_sets import _SETS
 from tests.sources.small import Numbers, number_of, numbers, png
 
 SETS = torchvision.datasets

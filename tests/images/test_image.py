@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.image import ImageError, read_image
+from adios_zoo.images.image import ImageError, read_image
+from adios_zoo.images.rgb import to_rgb
 from adios_zoo.sources.open import open_images
-from adios_zoo.sources.rgb import to_rgb
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adios_zoo.errors import DataError
-from adios_zoo.sources.image import ImageError
+from adios_zoo.images.image import ImageError
 from adios_zoo.sources.open import open_source
 from tests.sources.small import number_of, numbers, png
 

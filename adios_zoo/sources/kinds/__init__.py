@@ -1,1 +1,0 @@
-"""The kinds of SOURCE, one file each: what ../open.py chooses among."""
