@@ -59,14 +59,14 @@ def test_every_card_makes_its_networks(name: str) -> None:
 
 @pytest.mark.parametrize("change", [{"name": "resnet18_in100_byol", "aliases": []}, {"aliases": ["resnet18_in100"]}])
 def test_a_name_is_there_once(change: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cards = registry._PACKAGE / "cards"
+    cards = registry._ZOO / "cards"
     (tmp_path / "cards").mkdir()
     for path in cards.glob("resnet18_in100_*.json"):
         data = json.loads(path.read_text())
         if path.stem == "resnet18_in100_simclr":
             data |= change
         (tmp_path / "cards" / path.name).write_text(json.dumps(data))
-    monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(registry, "_ZOO", tmp_path)
     with pytest.raises(CardError, match=r"resnet18_in100(_byol)? is a name or an alias of"):
         registry.cards.__wrapped__()
 

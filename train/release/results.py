@@ -84,9 +84,9 @@ _VALIDATION = """\
 """
 
 _NO_VALIDATION = """\
-The images of Tiny-ImageNet are not ours to publish. `python -m adios_zoo.train.release.results --output FOLDER \
---pictures "parquet:$TINY_IMAGENET/valid.parquet"` writes this page with the masks of validation images and their
-nearest neighbours.
+The images of Tiny-ImageNet are not ours to publish. This writes the page with the masks of validation images and their
+nearest neighbours:
+`python -m adios_zoo.train.release.results --output FOLDER --pictures "parquet:$TINY_IMAGENET/valid.parquet"`.
 """
 
 

@@ -26,7 +26,7 @@ def put(folder: Path, *, test: str = "") -> Card:
         test=test or source,
         shown=("parquet:$A", "parquet:$B"),
         aliases=("short",),
-        package=folder / "p",
+        zoo=folder / "p",
     )
 
 
