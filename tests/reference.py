@@ -39,14 +39,21 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def method_files(folder: Path) -> list[Path]:
-    """The files of a folder whose header names a method, whatever they are called."""
+def sampled(header: dict[str, Any], name: str, found: Tensor) -> Tensor:
+    """The values of the tensor ``found`` that a file with this header holds as ``name``: all or every n-th."""
+    stride = header.get("strides", {}).get(name)
+    return found if stride is None else found.flatten()[::stride]
+
+
+def method_files(*folders: Path) -> list[Path]:
+    """The files whose header names a method, whatever they are called; of two of one name, the last folder's."""
 
     def names_method(path: Path) -> bool:
         with safe_open(path, "pt") as file:
             return "method" in (file.metadata() or {})
 
-    return sorted(path for path in folder.glob("*.safetensors") if names_method(path))
+    files = {path.name: path for folder in folders for path in folder.glob("*.safetensors") if names_method(path)}
+    return [files[name] for name in sorted(files)]
 
 
 @dataclass

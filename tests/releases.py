@@ -15,16 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.conftest import GOLDEN
+from tests.conftest import golden
 
-KEYS = GOLDEN / "official_keys"
-ARGS: dict[str, dict[str, Any]] = json.loads((KEYS / "args_example.json").read_text())
+
+def official(name: str) -> Any:
+    """A file of ``official_keys/``."""
+    name = f"official_keys/{name}.json"
+    return json.loads((golden(name) / name).read_text())
+
+
+ARGS: dict[str, dict[str, Any]] = official("args_example")
 RUN = "1a2b3c4d"
 
 
 def keys_of(archive: str) -> dict[str, tuple[list[int], str]]:
-    args = ARGS[archive]
-    return json.loads((KEYS / f"{args['method']}_{args['encoder']}.json").read_text())
+    return official(f"{ARGS[archive]['method']}_{ARGS[archive]['encoder']}")
 
 
 def tensors_of(keys: dict[str, tuple[list[int], str]], *, only: tuple[str, ...] = ()) -> dict[str, Tensor]:

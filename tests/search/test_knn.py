@@ -11,11 +11,12 @@ import torch
 
 from adios_zoo.errors import ConfigError
 from adios_zoo.search.knn import Cell, knn, knn_grid
-from tests.conftest import GOLDEN
+from tests.conftest import golden
 from tests.reference import read
 
-RESULTS = json.loads((GOLDEN / "knn.json").read_text())["results"]
-_, T = read(GOLDEN / "knn.safetensors")
+FOLDER = golden("knn.json", "knn.safetensors")
+RESULTS = json.loads((FOLDER / "knn.json").read_text())["results"]
+_, T = read(FOLDER / "knn.safetensors")
 
 
 @pytest.mark.parametrize("case", RESULTS, ids=lambda c: f"{c['distance']}-{c['k']}-{c['temperature']}")

@@ -7,10 +7,10 @@ import torch
 from adios_zoo.train.game.optim import LARS
 from torch import nn
 
-from tests.conftest import GOLDEN
+from tests.conftest import golden
 from tests.reference import read
 
-HEADER, TENSORS = read(GOLDEN / "lars.safetensors")
+HEADER, TENSORS = read(golden("lars.safetensors") / "lars.safetensors")
 
 
 @pytest.mark.parametrize("setting", sorted(HEADER["settings"]))

@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 from adios_zoo.train.run.schedules import byol_tau, warmup_cosine
 
-from tests.conftest import GOLDEN
+from tests.conftest import golden
 
-DATA = json.loads((GOLDEN / "schedules.json").read_text())
+DATA = json.loads((golden("schedules.json") / "schedules.json").read_text())
 CASES = [
     (case, method, optimiser, group)
     for case, content in DATA["warmup_cosine"].items()

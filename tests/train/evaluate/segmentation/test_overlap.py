@@ -10,11 +10,12 @@ import pytest
 from adios_zoo.train.evaluate.segmentation.overlap import covering, overlap
 from sklearn.metrics import adjusted_rand_score, average_precision_score, jaccard_score
 
-from tests.conftest import GOLDEN
+from tests.conftest import golden
 from tests.reference import read
 
-RESULTS = json.loads((GOLDEN / "segmentation.json").read_text())
-_, T = read(GOLDEN / "segmentation.safetensors")
+FOLDER = golden("segmentation.json", "segmentation.safetensors")
+RESULTS = json.loads((FOLDER / "segmentation.json").read_text())
+_, T = read(FOLDER / "segmentation.safetensors")
 TRUTH = T["gt_labels"][:, 0].numpy().astype(np.uint8)
 SETS = [name for name, value in RESULTS.items() if isinstance(value, dict)]
 
