@@ -8,34 +8,32 @@ so that its peak memory is its own; figures are medians of the rounds.
 from __future__ import annotations
 
 import io
-import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
-from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from adios_zoo.cores import usable_cpus
-from adios_zoo.errors import BackendError, ConfigError
+from adios_zoo.errors import ConfigError
 from adios_zoo.features.extractor import FeatureExtractor
-from adios_zoo.features.in_order import chunks, in_order, threads
 from adios_zoo.features.onnx_backend import PRECISIONS
 from adios_zoo.features.write_file import Features
 from adios_zoo.images.image import ImageRef
+from adios_zoo.in_order import chunks, in_order, threads
 from adios_zoo.sources.open import Images, open_images
 from adios_zoo.zoo.fetch import locate
 
-Work: TypeAlias = "tuple[Callable[[], Features | None], int]"  # and how many images it takes
+from .own_process import Maker, Work, answer, asked, own_process
 
 _PLAIN_BATCH = 32
 _LARGE_IMAGES = 24
@@ -105,16 +103,16 @@ def bench_extract(
             progress(f"making photographs of {megapixels:g} megapixels")
             images = _enlarged(islice(open_images(images), count or _LARGE_IMAGES), Path(folder), megapixels)
         ways = _ways(model, images, count, device)
-        tasks = {name: stack.enter_context(_process(make)) for name, make in ways.items()}
+        tasks = {name: stack.enter_context(own_process(make)) for name, make in ways.items()}
         for name, task in tasks.items():
             progress(f"preparing {name}")
-            _answer(task)
+            answer(task)
         seconds: dict[str, list[float]] = {name: [] for name in tasks}
         for turn in range(rounds):
             for name, task in tasks.items():
                 progress(f"round {turn + 1} of {rounds}: {name}")
-                seconds[name].append(_asked(task, "go"))
-        ends = {name: _asked(task, "end") for name, task in tasks.items()}
+                seconds[name].append(asked(task, "go"))
+        ends = {name: asked(task, "end") for name, task in tasks.items()}
     rates = {name: 1 / statistics.median(times) for name, times in seconds.items()}
     return _table(rates, {n: end[0] for n, end in ends.items()}, {n: end[1] for n, end in ends.items()})
 
@@ -263,64 +261,6 @@ def _encoder(model: str, images: Images, count: int | None, how: dict[str, Any])
                 pass
 
     return work, total
-
-
-Maker: TypeAlias = "tuple[Callable[..., Work], tuple[Any, ...]]"
-
-
-@contextmanager
-def _process(maker: Maker) -> Iterator[Connection]:
-    """Give the line to a process that prepares its work, does it once, says so, and waits to do it again."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, *maker), daemon=True)
-    process.start()
-    there.close()
-    with closing(here):
-        try:
-            yield here
-        finally:
-            process.kill()
-            process.join()
-
-
-def _serve(line: Connection, make: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
-    try:
-        work, images = make(*arguments)
-        features = work()
-        line.send(True)
-        while line.recv() == "go":
-            start = time.perf_counter()
-            work()
-            line.send((time.perf_counter() - start) / images)
-        line.send((_peak_megabytes(), features))
-    except Exception as error:
-        line.send(error if isinstance(error, BackendError) else BackendError(str(error) or type(error).__name__))
-
-
-def _asked(line: Connection, question: str) -> Any:
-    line.send(question)
-    return _answer(line)
-
-
-def _answer(line: Connection) -> Any:
-    try:
-        answer = line.recv()
-    except EOFError as error:
-        raise BackendError("a process of the benchmark has died; was there enough memory?") from error
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _peak_megabytes() -> float:
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-    except (OSError, ValueError, IndexError):  # not Linux
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _enlarged(refs: Iterable[ImageRef], folder: Path, megapixels: float) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .recipe.recipe import read_recipe as read_recipe
     from .recipe.settings import Recipe as Recipe
     from .report.page import write_report as write_report
-    from .run.loop import pretrain as pretrain
+    from .run.pretraining import pretrain as pretrain
 
 _HOME = {
     "Recipe": "adios_zoo.train.recipe.settings",
@@ -27,7 +27,7 @@ _HOME = {
     "evaluate_finetune": "adios_zoo.train.evaluate.accuracy.finetune",
     "evaluate_knn": "adios_zoo.train.evaluate.accuracy.knn",
     "evaluate_linear": "adios_zoo.train.evaluate.accuracy.linear",
-    "pretrain": "adios_zoo.train.run.loop",
+    "pretrain": "adios_zoo.train.run.pretraining",
     "read_recipe": "adios_zoo.train.recipe.recipe",
     "write_report": "adios_zoo.train.report.page",
 }

@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
 def _pretrain(options: argparse.Namespace) -> int:
     from adios_zoo.train.processes import is_main_process
     from adios_zoo.train.recipe.recipe import read_recipe
-    from adios_zoo.train.run.loop import pretrain
+    from adios_zoo.train.run.pretraining import pretrain
 
     folder = pretrain(
         read_recipe(options.recipe, options.settings),

@@ -18,10 +18,10 @@ import numpy as np
 from adios_zoo.cores import usable_cpus, usable_lanes
 from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.features.decoding import read_pixels
-from adios_zoo.features.in_order import chunks, in_order, threads
 from adios_zoo.features.journal import Failure
 from adios_zoo.features.write_file import Features
 from adios_zoo.images.image import ImageError, ImageRef
+from adios_zoo.in_order import chunks, in_order, threads
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels
 from adios_zoo.sources.open import Images, open_images

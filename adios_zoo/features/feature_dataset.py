@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.features.read_file import FeatureFile, open_features
+from adios_zoo.features.feature_file import FeatureFile
+from adios_zoo.features.read_file import open_features
 from adios_zoo.images.image import PathLike
 
 Item: TypeAlias = "Tensor | tuple[Tensor, int]"

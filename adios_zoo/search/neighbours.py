@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adios_zoo.errors import ConfigError, DataError, UnknownModelError
+from adios_zoo.features.feature_file import FeatureFile
 from adios_zoo.features.journal import Failure
-from adios_zoo.features.read_file import FeatureFile, open_features
+from adios_zoo.features.read_file import open_features
 from adios_zoo.features.write_file import Features
 from adios_zoo.images.image import ImageRef, file_ref
 from adios_zoo.sources.open import open_images

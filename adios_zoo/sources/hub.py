@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from adios_zoo.environment import offline
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images.image import ImageRef, encoded_ref, fetched_ref
-from adios_zoo.sources.parquet import label_numbers
+from adios_zoo.sources.labels import label_numbers
 from adios_zoo.sources.places import read_part
 from adios_zoo.sources.source import Source, Stream
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.features import read_file as feature_file
+from adios_zoo.features import feature_formats
 from adios_zoo.features.read_file import open_features
 from adios_zoo.features.write_file import Features, open_writer
 
@@ -20,7 +20,7 @@ IDS = ["a,b.jpg", 'q"uote.jpg', "ü/中.png", *(f"c/{i}.jpg" for i in range(20))
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_file, "_ROWS_A_GROUP", 5)
+    monkeypatch.setattr(feature_formats, "_ROWS_A_GROUP", 5)
     monkeypatch.setattr("adios_zoo.features.write_file._ROWS_A_GROUP", 5)
 
 

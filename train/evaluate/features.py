@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.features.extractor import FeatureExtractor, all_failed
+from adios_zoo.features.feature_formats import ParquetFeatureFile
 from adios_zoo.features.journal import Failure
-from adios_zoo.features.read_file import ParquetFeatureFile, open_features
+from adios_zoo.features.read_file import open_features
 from adios_zoo.images.image import ImageError, ImageRef
 from adios_zoo.models.card import Card
+from adios_zoo.sources.labels import label_numbers
 from adios_zoo.sources.open import open_stream
-from adios_zoo.sources.parquet import label_numbers
 from adios_zoo.sources.source import Source, Span, Stream
 
 Labelled = tuple[str, Tensor, Iterable[str]]  # source, labels, names of the classes

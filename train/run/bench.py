@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +29,7 @@ from ..game.plain import PlainGame
 from ..processes import Processes
 from ..recipe.recipe import parse_recipe
 from ..recipe.settings import Recipe, Term
+from .memory import bytes_now, peak_bytes
 from .trainer import Trainer
 
 _CLASSES = 200  # of the online probe
@@ -202,10 +201,10 @@ def _in_process(case: Case, what: str, rounds: int) -> dict[str, Any]:
 def _run(case: Case, what: str, rounds: int) -> dict[str, Any]:
     if what != "time":
         step = _WAYS[what](case)
-        built = _bytes_now(case)
+        built = bytes_now(choose_device(case.device))
         for _ in range(_MEMORY_STEPS):
             step()
-        return {"bytes": _peak_bytes(case) - built}
+        return {"bytes": peak_bytes(choose_device(case.device)) - built}
     steps = {name: way(case) for name, way in _WAYS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
@@ -273,23 +272,6 @@ def _batch(case: Case, memory_format: torch.memory_format) -> Batch:
 def _wait(case: Case) -> None:
     if choose_device(case.device).type == "cuda":
         torch.cuda.synchronize()
-
-
-def _bytes_now(case: Case) -> int:
-    return int(torch.cuda.memory_allocated()) if choose_device(case.device).type == "cuda" else _of_process("VmRSS")
-
-
-def _peak_bytes(case: Case) -> int:
-    if choose_device(case.device).type == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    return _of_process("VmHWM")
-
-
-def _of_process(what: str) -> int:
-    status = Path("/proc/self/status")
-    if not status.exists():  # only Linux tells the present from the peak, and this process's from its parent's
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(f"{what}:"))
 
 
 def main(arguments: list[str]) -> int:

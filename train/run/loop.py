@@ -1,15 +1,14 @@
-"""The training loop: steps, a log, checkpoints, resume."""
+"""The training loop: steps, their log, and checkpoints.  A run from beginning to end is in ``pretraining.py``."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,24 +17,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adios_zoo.cores import usable_cpus
-from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.files import explained, write_tensors, write_text
-from adios_zoo.models.card import Card
-from adios_zoo.sources.open import open_stream
+from adios_zoo.errors import DataError
+from adios_zoo.files import explained, write_tensors
 
 from ..data.batches import Batches, Incoming
-from ..data.feed import Feed, open_feed
 from ..data.plan import Plan
-from ..processes import Processes, start_processes
-from ..recipe.recipe import parse_recipe
-from ..recipe.settings import Recipe
-from ..report.observe import Observer, choose_shown
-from ..report.page import reported
+from ..report.observe import Observer
 from ..report.progress import Progress
-from ..report.record import Record, RunLog, open_trackers, session
-from .checkpoint import load_checkpoint, read_recipe_of, save_checkpoint
-from .finish import card_of_run, code_version, machine, write_model
+from ..report.record import Record, RunLog, open_trackers
+from .checkpoint import save_checkpoint
+from .finish import machine
+from .folder import Run
 from .trainer import Trainer
 from .watch import CollapseError, Watch, check_finite
 
@@ -44,131 +36,7 @@ _ON_THE_BAR = ("loss", "objective", "deviation", "mask_entropy", "probe_accuracy
 
 
 @dataclass
-class Run:
-    """A run in its folder.
-
-    ``recipe.json``, ``log.jsonl``, ``sessions.jsonl``, ``pictures/``, ``checkpoint.safetensors``; at the end
-    ``report.html`` and ``model/``.
-    """
-
-    folder: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        """The latest checkpoint."""
-        return self.folder / "checkpoint.safetensors"
-
-    @property
-    def log(self) -> Path:
-        """One JSON record a line."""
-        return self.folder / "log.jsonl"
-
-    @property
-    def sessions(self) -> Path:
-        """When the run was started and ended, where, and on what."""
-        return self.folder / "sessions.jsonl"
-
-    @property
-    def unreadable(self) -> Path:
-        """Where the images that could not be read are listed, with the reasons."""
-        return self.folder / "unreadable.tsv"
-
-    @property
-    def offending(self) -> Path:
-        """The batches at which the run was stopped because it had gone wrong."""
-        return self.folder / "offending.safetensors"
-
-    @property
-    def model(self) -> Path:
-        """The finished model folder."""
-        return self.folder / "model"
-
-
-def pretrain(
-    recipe: Recipe,
-    source: str,
-    folder: str | os.PathLike[str],
-    *,
-    resume: bool = False,
-    device: str = "auto",
-    workers: int | None = None,
-    held_out: str | None = None,
-    show_progress: bool = True,
-) -> Path:
-    """Train an encoder and a masker, and write them as a model folder.
-
-    Started by ``torchrun`` or ``accelerate launch`` in several processes, they share every batch; the folder and the
-    images must be where all of them see them.
-
-    Args:
-        recipe: what to compute.
-        source: the images, see :func:`adios_zoo.sources.open.open_source`.
-        folder: of the run; made if absent.
-        resume: go on from the folder's checkpoint, if it has one; on a CPU the end is bit-identical to that of
-            a run that was never interrupted.
-        device: ``cpu``, ``cuda``, ... or ``auto``.
-        workers: processes that read and decode images which do not fit in memory; ``None`` is one a core.
-        held_out: labelled images that are not trained on, for the k-NN accuracy between epochs.
-        show_progress: draw a progress bar on stderr.
-
-    Returns:
-        The model folder, ``folder/model``.
-
-    Raises:
-        ConfigError: the folder has a run already, or one of another recipe.
-        DataError: unreadable data, or other data than before.
-        CollapseError: the run has gone wrong; the last good checkpoint and the offending batch are kept.
-        KeyboardInterrupt: after SIGTERM or Ctrl-C, with a checkpoint saved, unless the state looks collapsed: then the
-            one before stays.
-    """
-    run = Run(Path(folder))
-    processes = start_processes(device)
-    _claim(run, recipe, resume, processes)
-    data = open_feed(source, recipe)
-    plan = Plan(recipe, data.count, processes)
-    trainer = Trainer(plan, classes=data.classes)
-    progress = Progress(data=data.fingerprint)
-    if resume and run.checkpoint.exists():
-        progress = load_checkpoint(run.checkpoint, trainer.game, trainer.optimisers)
-        if progress.data != data.fingerprint:
-            raise DataError(f"{source} holds other images than those that {run.folder} was trained on.")
-    code = code_version()
-    if code not in progress.code and progress.step < plan.steps:
-        progress.code.append(code)
-    # What is wrong with the card should not show only when hours have been spent.
-    card = card_of_run(trainer, progress)
-    workers = max(1, usable_cpus() - 1) if workers is None else workers
-    batches = data.batches(plan, first=progress.step * recipe.accumulate, workers=workers)
-    loop = _Loop(run, plan, trainer, batches, progress)
-    if not processes.main:
-        loop.play(show_progress=False)
-    else:
-        loop.observer = _observer(plan, trainer, card, data, held_out)
-        queries = loop.observer.shown.queries
-        facts = {"source": source, "held_out": held_out, "classes": data.classes, "code": code}
-        facts["queries"] = 0 if queries is None else len(queries)
-        with reported(run.folder), session(run.sessions, progress, loop.facts() | facts):
-            loop.play(show_progress)
-            write_model(run.model, trainer.game, card_of_run(trainer, progress))
-    processes.wait()
-    return run.model
-
-
-def _observer(plan: Plan, trainer: Trainer, card: Card, data: Feed, held_out: str | None) -> Observer:
-    recipe = plan.recipe
-    sizes = [recipe.size_in(max(epochs - 1, 0)) for epochs in range(recipe.epochs + 1)]
-    shown = choose_shown(
-        data.source if data.images is None else data.images,
-        None if held_out is None else open_stream(held_out),
-        recipe.observe,
-        seed=recipe.seed,
-        side=max(sizes),
-    )
-    return Observer(recipe.observe, shown, trainer.game.encoder, trainer.game.masker, card, sizes)
-
-
-@dataclass
-class _Loop:
+class Loop:
     """Takes the steps that are left; the main process writes what is to be kept."""
 
     run: Run
@@ -345,17 +213,3 @@ def _leave_on_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _claim(run: Run, recipe: Recipe, resume: bool, processes: Processes) -> None:
-    if run.checkpoint.exists():
-        if not resume:
-            raise ConfigError(f"{run.folder} holds a run already; add --resume to go on with it, or choose another.")
-        before = parse_recipe(read_recipe_of(run.checkpoint), what=str(run.checkpoint))
-        # What is looked at may change from session to session.
-        if replace(before, observe=recipe.observe) != recipe:
-            changed = [k for k, v in recipe.to_dict().items() if before.to_dict()[k] != v and k != "observe"]
-            raise ConfigError(f"{run.folder} was started with another recipe; {', '.join(changed)} differ.")
-    processes.wait()  # for all to have looked before anything is written
-    if processes.main:
-        write_text(run.folder / "recipe.json", json.dumps(recipe.to_dict(), indent=2) + "\n")

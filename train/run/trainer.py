@@ -17,9 +17,10 @@ from adios_zoo.models.masker import Masker
 from ..chance import Draws, seed_for
 from ..data.batches import Batch, Batches
 from ..data.plan import Plan
-from ..game.game import Game, Turn
+from ..game.game import Game
 from ..game.optim import LARS
 from ..game.random_masks import random_masks
+from ..game.turn import Turn
 from .schedules import byol_tau, warmup_cosine
 from .small_maps import fast_small_maps
 from .start import start_from

@@ -28,7 +28,8 @@ from ..data.plan import Plan
 from ..processes import Processes
 from ..recipe.recipe import parse_recipe, read_recipe
 from ..recipe.settings import Recipe
-from ..run.loop import Run, pretrain
+from ..run.folder import Run
+from ..run.pretraining import pretrain
 from ..run.trainer import Trainer
 from .figures import Judges
 
@@ -142,7 +143,7 @@ class Study:
             ConfigError: unknown arms, budgets or methods, a recipe that trains on images kept for choices, or a folder
                 with runs of another recipe or on other images.
             DataError: see :meth:`~adios_zoo.train.study.figures.Judges.data`.
-            AdiosError: as :func:`adios_zoo.train.run.loop.pretrain`.
+            AdiosError: as :func:`adios_zoo.train.run.pretraining.pretrain`.
         """
         _check(budgets, arms)
         recipe = read_recipe(self.recipe)

@@ -21,7 +21,7 @@ from adios_zoo.train.data.in_memory import load_images
 from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
 from adios_zoo.train.recipe.settings import Recipe
-from adios_zoo.train.run.loop import pretrain
+from adios_zoo.train.run.pretraining import pretrain
 from PIL import Image
 from torch import Tensor
 

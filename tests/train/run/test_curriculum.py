@@ -10,7 +10,7 @@ import torch
 from adios_zoo.train.game.game import Game
 from adios_zoo.train.game.penalties import areas, sparsity
 from adios_zoo.train.recipe.settings import GameSettings, MaskerSettings
-from adios_zoo.train.run.loop import pretrain
+from adios_zoo.train.run.pretraining import pretrain
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F

@@ -18,7 +18,7 @@ from adios_zoo.train.data.feed import open_feed
 from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
 from adios_zoo.train.recipe.recipe import read_recipe
-from adios_zoo.train.run.loop import pretrain
+from adios_zoo.train.run.pretraining import pretrain
 from adios_zoo.train.run.small_maps import fast_small_maps
 from adios_zoo.train.run.trainer import Trainer
 from adios_zoo.train.run.watch import CollapseError

@@ -10,7 +10,7 @@ import torch
 from adios_zoo.train.data.plan import Plan
 from adios_zoo.train.processes import Processes
 from adios_zoo.train.recipe.settings import Recipe
-from adios_zoo.train.run.loop import pretrain
+from adios_zoo.train.run.pretraining import pretrain
 from adios_zoo.train.run.trainer import Trainer
 
 from adios_zoo import load_model

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adios_zoo.features.in_order import chunks, in_order, threads
+from adios_zoo.in_order import chunks, in_order, threads
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
