@@ -35,7 +35,7 @@ _CHUNK = 8  # images that a thread decodes at a time: each hand-over costs
 
 
 class Backend(Protocol):
-    """An encoder as the extractor drives it; ``torch_backend.py`` and ``runtime.py`` have one each.
+    """An encoder as the extractor drives it; ``torch_backend.py`` and ``onnx_backend.py`` have one each.
 
     Attributes:
         name: of the model.

@@ -1,1 +1,4 @@
-"""Pictures for people: masks on photographs, contact sheets, the demonstration."""
+"""Pictures for people: masks on photographs, contact sheets, the demonstration.
+
+The pictures of a run are in train/report/.
+"""

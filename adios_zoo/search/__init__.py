@@ -1,1 +1,4 @@
-"""What features are asked: nearest neighbours, and k-NN votes.  Features themselves come from features/."""
+"""What features are asked: nearest neighbours, and k-NN votes.
+
+Where features come from is features/.
+"""

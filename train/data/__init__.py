@@ -1,1 +1,4 @@
-"""From a SOURCE to the batches of views of each step.  Sources themselves are in adios_zoo/sources/."""
+"""From a SOURCE to the batches of views of each step.
+
+Sources themselves are in adios_zoo/sources/.
+"""

@@ -1,1 +1,4 @@
-"""Recipes: every setting of a run, read from YAML and checked.  Nothing is computed here."""
+"""Recipes: every setting of a run, read from YAML and checked.
+
+Nothing is computed here; the recipes themselves are in train/recipes/.
+"""

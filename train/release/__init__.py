@@ -1,1 +1,4 @@
-"""What only the maintainers of this project run: bundling weights, pages of results and settings."""
+"""What only the maintainers of this project run: bundling weights, pages of results and settings.
+
+No command of `adios` leads here.
+"""

@@ -23,13 +23,13 @@ from tests.train.small import write_images
     [
         (
             "knn -k 3 5 --distance cosine --temperature 0.5",
-            "knn.evaluate_knn",
+            "accuracy.knn.evaluate_knn",
             {"cells": [Cell(3, "cosine", 0.5), Cell(5, "cosine", 0.5)]},
         ),
         (
             "finetune --frozen-statistics --lr 0.25 --batch-size 3 --weight-decay 0.125 --optimiser lars --epochs 2 "
             "--sizes 16 32 --seeds 4 --workers 0 -o kept",
-            "finetune.evaluate_finetune",
+            "accuracy.finetune.evaluate_finetune",
             {
                 "training.frozen_statistics": True,
                 "training.lr": 0.25,
@@ -45,29 +45,29 @@ from tests.train.small import write_images
         ),
         (
             "finetune --protocol paper --no-frozen-statistics",
-            "finetune.evaluate_finetune",
+            "accuracy.finetune.evaluate_finetune",
             {"training.frozen_statistics": False, "training.lr": 0.5},
         ),
-        ("linear --steps 7 --weight-decay 3", "linear.evaluate_linear", {"steps": 7, "weight_decay": 3.0}),
+        ("linear --steps 7 --weight-decay 3", "accuracy.linear.evaluate_linear", {"steps": 7, "weight_decay": 3.0}),
         (
             "linear --augmented --lr 0.25 --workers 2",
-            "linear.evaluate_linear_augmented",
+            "accuracy.linear.evaluate_linear_augmented",
             {"training.lr": 0.25, "workers": 2},
         ),
-        ("cluster --clusters 7 --starts 2", "cluster.evaluate_cluster", {"clusters": 7, "starts": 2}),
+        ("cluster --clusters 7 --starts 2", "accuracy.cluster.evaluate_cluster", {"clusters": 7, "starts": 2}),
         (
             "robust occlusion --kinds block slots --patch 5 --shares 0.5 --seed 6",
-            "robust.evaluate_occlusion",
+            "robustness.occlusion.evaluate_occlusion",
             {"kinds": ["block", "slots"], "patch": 5, "shares": [0.5], "seed": 6},
         ),
         (
             "robust corruptions --made folder --corruptions fog --severities 2 --baseline other --workers 0",
-            "corruptions.evaluate_corruptions",
+            "robustness.corruptions.evaluate_corruptions",
             {"made": Path("folder"), "corruptions": ["fog"], "severities": [2], "baseline": "other", "workers": 0},
         ),
         (
             "segment --predicted npy --boxes b.json --grid 9 --void 7 --crop-pct 0.5",
-            "segment.evaluate_segment",
+            "segmentation.segment.evaluate_segment",
             {
                 "predicted": Path("npy"),
                 "boxes": Path("b.json"),
@@ -83,7 +83,7 @@ from tests.train.small import write_images
 def test_options_reach_their_function(
     words: str, function: str, expected: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, _, name = f"adios_zoo.train.probe.{function}".rpartition(".")
+    module, _, name = f"adios_zoo.train.evaluate.{function}".rpartition(".")
     signature = inspect.signature(getattr(importlib.import_module(module), name))
     found: dict[str, Any] = {}
 

@@ -1,1 +1,4 @@
-"""Figures of masks against what is known of the objects."""
+"""Figures of masks against what is known of the objects.
+
+Drawing masks is in adios_zoo/pictures/.
+"""
