@@ -1,17 +1,23 @@
 # make demo   features and masks of two sample photographs
 # make test   lint, types, tests
+# make quick  lint, types, and the tests that the change since the last commit (or BASE=...) concerns
 # Each makes its own environment in .venv when there is none.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test quick lint types unit clean
 
 demo: $(VENV)/installed
 	$(BIN)/adios demo
 
 test: lint types unit
+
+BASE ?= HEAD
+
+quick: lint types
+	tests="$$($(BIN)/python -m tests.changed $(BASE))"; test -z "$$tests" || OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $$tests
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
