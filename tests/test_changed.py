@@ -12,7 +12,7 @@ def test_a_module_concerns_its_own_tests_and_those_that_import_it() -> None:
     found = concerned(["adios_zoo/features/journal.py"], TESTS)
     assert "tests/features/test_journal.py" in found
     assert "tests/features/test_extract_to_file.py" in found  # imports it
-    assert "tests/train/game/test_losses.py" not in found
+    assert "tests/train/game/test_optim.py" not in found
 
 
 def test_modules_of_train_and_export_are_known_by_their_installed_names() -> None:
