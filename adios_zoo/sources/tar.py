@@ -111,6 +111,15 @@ class _Header(tarfile.TarInfo):
     """A member's header; one that is cut off or damaged is an error, where tarfile would take it for the end."""
 
     @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf[257:262] == b"ustar":  # a damaged header, also where a further tar file begins
+                raise tarfile.ReadError(str(error)) from None
+            raise
+
+    @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> _Header:
         errors: Any = tarfile  # its stubs lack the errors of headers
         archive = cast("_Archive", tar)

@@ -215,11 +215,12 @@ def test_tar_files_put_one_behind_the_other(tmp_path: Path, end: bytes) -> None:
     path.write_bytes(first.read_bytes() + second.read_bytes() + end)
     assert both(path) == [[(i, i % 3) for i in range(6)]] * 3
     whole = path.read_bytes()
-    damage = len(first.read_bytes()) + 2048
-    path.write_bytes(whole[:damage] + b"?" * 512 + whole[damage + 512 :])
-    for kind in ("tar", "tar-stream"):
-        with pytest.raises(DataError, match="not a readable tar file"):
-            list(open_stream(f"{kind}:{path}"))
+    border = len(first.read_bytes())
+    for start, length in ((border + 2048, 512), (border, 100)):  # a header within the second, and the name of its first
+        path.write_bytes(whole[:start] + b"?" * length + whole[start + length :])
+        for kind in ("tar", "tar-stream"):
+            with pytest.raises(DataError, match="not a readable tar file"):
+                list(open_stream(f"{kind}:{path}"))
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress])
