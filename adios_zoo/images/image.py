@@ -149,6 +149,10 @@ def _explained(id: str, what: str = "") -> Iterator[None]:
 def _check_file(path: PathLike) -> None:
     status = Path(path).stat()
     if stat.S_ISDIR(status.st_mode):
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            raise DataError(f"a folder that cannot be listed ({error.strerror})") from error
         raise DataError("a folder, not an image file")
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise DataError("not a regular file")

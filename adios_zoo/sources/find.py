@@ -3,10 +3,11 @@
 Which files are taken
     folder      every file below it whose suffix is in :data:`IMAGE_SUFFIXES`, broken or not; other files are
                 no images and are passed over.  Symbolic links to folders are followed, each folder once.
+                A sub-folder that cannot be listed is taken as if it were an image, so that reading it says why.
     glob        every file that matches, whatever its suffix (``**`` crosses folders); matched folders are
-                passed over.
-    list file   ``.txt``, one path a line, relative to the list's own folder; blank lines and ``#`` lines are
-                skipped.  Every line is taken.
+                passed over.  Folders in front whose names have brackets are taken by their names.
+    list file   ``.txt`` in UTF-8 or UTF-16, one path a line, relative to the list's own folder; blank lines are
+                skipped, and lines with ``#`` in front unless there is a file so called.  Every other line is taken.
     file        taken, whatever its suffix.
 
 Folders and globs give name order, which is the order of the POSIX path strings (relative to the folder);
@@ -16,6 +17,7 @@ glob.
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import time
@@ -62,21 +64,36 @@ def find(source: PathLike) -> Found:
     Raises DataError when ``source`` does not exist, a folder cannot be listed, or nothing is found.
     """
     found = find_or_keep(source)
+    path = Path(source)
+    if path.suffix.lower() == ".txt" and list(found.names[:2]) == [str(path)] and path.is_file():
+        raise DataError(f"{source}: the list names no image; write one path a line.")
     if list(found.names[:2]) == [str(Path(source))] and not _exists(Path(source)):
         raise DataError(f"{source}: no such file or folder; give a folder, a glob, a .txt list or an image file.")
     return found
 
 
 def find_or_keep(item: PathLike) -> Found:
-    """As :func:`find`, but a path that does not exist is kept, so that reading it reports it."""
+    """As :func:`find`, but a path that does not exist is kept, so that reading it reports it.
+
+    So is a ``.txt`` that names nothing: the empty caption of a photograph beside it.
+    """
     path = Path(item)
     if not _exists(path):
         return _in_glob(str(path)) if glob.has_magic(str(path)) else Found("", [str(path)])
     if path.is_dir():
         return _in_folder(path)
     if path.suffix.lower() == ".txt":
-        return _in_list(path)
+        return Found("", _in_list(path) or [str(path)])
     return Found("", [str(path)])
+
+
+def matches(pattern: str) -> list[str]:
+    """What matches a glob; folders in front that exist as they are written are taken so, brackets and all."""
+    path = Path(pattern)
+    there = next((folder for folder in path.parents if _exists(folder)), Path())
+    if glob.has_magic(str(there)):
+        pattern = str(glob.escape(str(there)) / path.relative_to(there))
+    return glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
 
 
 def _exists(path: Path) -> bool:
@@ -108,8 +125,12 @@ def _scan(folder: Path, key: str) -> Names:
     last_change = 0
     start = time.time_ns()
 
+    unlisted: list[str] = []
+
     def unlistable(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot list this folder ({error.strerror}).") from error
+        if Path(error.filename) == folder:
+            raise DataError(f"{error.filename}: cannot list this folder ({error.strerror}).") from error
+        unlisted.append(Path(error.filename).relative_to(folder).as_posix())
 
     for root, below, files in os.walk(folder, followlinks=True, onerror=unlistable):
         status = os.stat(root)  # noqa: PTH116 (faster)
@@ -127,8 +148,8 @@ def _scan(folder: Path, key: str) -> Names:
             for name in files
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (faster)
         ]
-    names = Names.of(sorted(found))
-    if len(names) >= _LARGE and last_change < start - _SETTLED_NS:
+    names = Names.of(sorted(found + unlisted))
+    if len(names) >= _LARGE and not unlisted and last_change < start - _SETTLED_NS:
         places = Names.of(folders)
         save_index(key, {"text": names.text, "ends": names.ends, "folders": places.text, "folder_ends": places.ends})
     return names
@@ -155,21 +176,28 @@ def _state(folder: os.stat_result) -> str:
 
 
 def _in_glob(pattern: str) -> Found:
-    matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    found = (Path(match) for match in matches)
+    found = (Path(match) for match in matches(pattern))
     files = sorted((path for path in found if not path.is_dir()), key=Path.as_posix)
     if not files:
         raise DataError(f"{pattern}: no file matches; '**' crosses folders, as in 'photos/**/*.jpg'.")
     return Found("", [str(path) for path in files])
 
 
-def _in_list(path: Path) -> Found:
+def _in_list(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        lines = [line.strip() for line in _text(path.read_bytes()).split("\n")]
     except OSError as error:
         raise DataError(f"{path}: cannot read this list ({error.strerror}).") from error
-    lines = (line.strip() for line in text.split("\n"))
-    found = [str(path.parent / line) for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise DataError(f"{path}: the list names no image; write one path a line.")
-    return Found("", found)
+    names = (line for line in lines if line and not (line.startswith("#") and not _exists(path.parent / line)))
+    return [str(path.parent / name) for name in names]
+
+
+def _text(content: bytes) -> str:
+    """A list's text: UTF-8, or UTF-16 as Windows' shell writes it, known by its mark or by the zeros of ASCII."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    if content[:1] and content[1:2] == b"\0":
+        return content.decode("utf-16-le", "replace")
+    if content[:1] == b"\0":
+        return content.decode("utf-16-be", "replace")
+    return content.decode("utf-8-sig", "surrogateescape")

@@ -3,10 +3,11 @@
 ==================================================  ==============================================================
 ``photos/``, ``photos/**/*.jpg``, ``list.txt``      image files; the sub-folders of a folder are classes
 ``parquet:GLOB``, ``file.parquet``                  tables in the layout of the Hugging Face Hub
-``tar:GLOB``, ``file.tar``                          tar files in the layout of WebDataset; ``tar-stream:`` in passing
+``tar:GLOB``, ``file.tar``                          tar files; ``tar-stream:``, ``file.tgz`` in passing
+``zip:GLOB``, ``file.zip``                          zip files
 ``hf:ORG/NAME[:CONFIG][@REVISION][#SPLIT]``         by the ``datasets`` library; ``hf-stream:`` in passing
 ``torchvision:NAME[:SPLIT]``                        data sets that torchvision reads
-``s3://...``, ``gs://...``, ``https://...``, ...    a folder, glob, image, .parquet or .tar, by fsspec
+``s3://...``, ``gs://...``, ``https://...``, ...    a folder, glob, image, .parquet, .tar, .tgz or .zip, by fsspec
 ==================================================  ==============================================================
 
 What is read in passing has no length and is reached from the front only; everything else is a :class:`Source`.
@@ -34,8 +35,9 @@ from adios_zoo.sources.source import Listed, Source, Stream, join
 ImageInput: TypeAlias = "PathLike | Image.Image | NDArray[Any]"
 Images: TypeAlias = "ImageInput | Iterable[ImageInput]"
 
-_KINDS = ("parquet", "tar", "tar-stream", "hf", "hf-stream", "torchvision")
-_SUFFIXES = {".parquet": "parquet", ".tar": "tar"}
+_KINDS = ("parquet", "tar", "tar-stream", "zip", "hf", "hf-stream", "torchvision")
+_COMPRESSED_TARS = (".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_SUFFIXES = {".parquet": "parquet", ".tar": "tar", ".zip": "zip", **dict.fromkeys(_COMPRESSED_TARS, "tar-stream")}
 
 
 def open_source(spec: PathLike, *, root: PathLike | None = None, download: bool = False) -> Source:
@@ -146,9 +148,10 @@ def _packed(spec: str, *, root: PathLike | None = None, download: bool = False) 
     near = get_close_matches(kind.lower(), _KINDS, 1) if colon else []
     if near and not is_address(spec) and not Path(spec).exists():
         raise ConfigError(f"{spec}: there is no kind of source {kind!r}; did you mean {near[0]}:{place}?")
-    suffix = Path(spec).suffix.lower()
-    if suffix in _SUFFIXES:
-        return _open(_SUFFIXES[suffix], spec, spec, root, download)
+    for suffix, packed in _SUFFIXES.items():
+        # A folder may be called as the file that it came from; of parquet files and tars there are folders so named.
+        if spec.lower().endswith(suffix) and (suffix in (".parquet", ".tar") or not Path(spec).is_dir()):
+            return _open(packed, spec, spec, root, download)
     return _files(spec, find_images_at(spec)) if is_address(spec) else None
 
 
@@ -162,6 +165,10 @@ def _open(kind: str, spec: str, place: str, root: PathLike | None, download: boo
         from adios_zoo.sources.tar import Tar, TarStream
 
         return Tar(spec, place) if kind == "tar" else TarStream(spec, place)
+    if kind == "zip":
+        from adios_zoo.sources.zip import Zip
+
+        return Zip(spec, place)
     if kind in ("hf", "hf-stream"):
         from adios_zoo.sources.hub import HubDataset, HubStream
 

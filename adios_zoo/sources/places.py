@@ -5,7 +5,6 @@ Nothing is kept open: what is named here can be read from any thread and any pro
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 from adios_zoo.environment import offline
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.find import IMAGE_SUFFIXES, Found
+from adios_zoo.sources.find import IMAGE_SUFFIXES, Found, matches
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _LOCAL = {"memory", "file", "local"}
@@ -144,8 +143,7 @@ def _expand_one(pattern: str, suffix: str) -> list[str]:
             return [place for place in _addresses(files, files.find(path)) if place.endswith(suffix)]
     if Path(pattern).is_dir():
         pattern = str(Path(pattern) / "**" / f"*{suffix}")
-    # Path.glob takes no absolute pattern.
-    return [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+    return [pattern] if Path(pattern).is_file() else sorted(matches(pattern))
 
 
 def _numbered(pattern: str) -> list[str]:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import codecs
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from adios_zoo.errors import DataError
-from adios_zoo.images.image import path_id
+from adios_zoo.images.image import ImageError, path_id
 from adios_zoo.sources import find as find_module
 from adios_zoo.sources import index
 from adios_zoo.sources.find import find
+from adios_zoo.sources.open import join_streams, open_source
+from tests.sources.small import number_of, numbers, png
 
 
 def paths(source: str | Path) -> list[Path]:
@@ -148,3 +152,84 @@ def test_names_are_a_sequence_of_text() -> None:
     with pytest.raises(IndexError):
         names[5]
     assert list(index.Names.of([])) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_lists_in_every_encoding_of_windows(tmp_path: Path, encoding: str) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_bytes("1.jpg\r\ncaf\u00e9.jpg\r\n\r\n# a comment\r\nd/\u4e2d.jpg\r\n".encode(encoding))
+    assert paths(listed) == [tmp_path / name for name in ("1.jpg", "caf\u00e9.jpg", "d/\u4e2d.jpg")]
+    big = codecs.BOM_UTF16_BE + "caf\u00e9.jpg\n".encode("utf-16-be")
+    listed.write_bytes(big)
+    assert paths(listed) == [tmp_path / "caf\u00e9.jpg"]
+
+
+def test_a_line_that_begins_as_a_comment_may_name_a_file(tmp_path: Path) -> None:
+    (tmp_path / "#1.jpg").touch()
+    (tmp_path / "#d").mkdir()
+    (tmp_path / "#d" / "2.jpg").touch()
+    listed = tmp_path / "list.txt"
+    listed.write_text("#1.jpg\n# no file.jpg\n#d/2.jpg\n#3.jpg\n")
+    assert paths(listed) == [tmp_path / "#1.jpg", tmp_path / "#d" / "2.jpg"]
+
+
+def test_folders_with_brackets_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "trip [2023]" / "day [1]"
+    folder.mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).touch()
+    both = [folder / "a.jpg", folder / "b.jpg"]
+    for source in (folder, f"{folder}/*.jpg", f"{folder}/[ab].jpg", f"{tmp_path}/trip [2023]/**/*.jpg"):
+        assert paths(source) == both
+    monkeypatch.chdir(tmp_path)
+    assert paths("trip [2023]/*/*.jpg") == [path.relative_to(tmp_path) for path in both]
+    assert paths("*/*/a.jpg") == [both[0].relative_to(tmp_path)]
+    (tmp_path / "trip 2").mkdir()
+    (tmp_path / "trip 2" / "c.jpg").touch()
+    assert paths("trip [0-9]/*.jpg") == [Path("trip 2/c.jpg")]
+
+
+@pytest.mark.parametrize("why", [errno.EACCES, errno.EIO])
+def test_a_sub_folder_that_cannot_be_listed_is_named_and_the_rest_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
+) -> None:
+    closed = ("lost+found", "ant/closed")
+    for name in (*closed, "bee"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("ant/1.png", "bee/2.png"):
+        (tmp_path / name).write_bytes(png(int(Path(name).stem)))
+    scandir = os.scandir
+
+    def refusing(path: str | Path) -> object:
+        if str(path) in {str(tmp_path / name) for name in closed}:
+            raise OSError(why, os.strerror(why), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    source = open_source(tmp_path)
+    assert source.classes == ("ant", "bee")
+    first, in_ant, in_bee, last = (source[position] for position in (0, 1, 2, 3))
+    assert numbers([first, in_bee]) == [1, 2]
+    for ref, name in ((in_ant, "ant/closed"), (last, "lost+found")):
+        assert ref.id == f"{tmp_path}/{name}"
+        with pytest.raises(ImageError) as caught:
+            ref.read()
+        assert caught.value.reason == f"a folder that cannot be listed ({os.strerror(why)})"
+    closed = (".",)
+    with pytest.raises(DataError, match="cannot list this folder"):
+        find(tmp_path)
+
+
+def test_an_empty_caption_among_photographs_is_a_failure_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "b.txt").write_text(" \n")
+    good, *captions = join_streams(sorted(tmp_path.iterdir()))
+    assert number_of(good) == 1
+    for ref, name, reason in zip(captions, ("a.txt", "b.txt"), ("the file is empty", "not an image"), strict=True):
+        assert ref.id == str(tmp_path / name)
+        with pytest.raises(ImageError, match=reason):
+            ref.read()
+    for name in ("a.txt", "b.txt"):
+        with pytest.raises(DataError, match="the list names no image"):
+            open_source(tmp_path / name)

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
-from adios_zoo.sources.open import join_streams, open_images, open_source
+from adios_zoo.sources.open import join_streams, open_images, open_source, open_stream
 from adios_zoo.sources.source import Source
 from tests.sources.small import number_of, numbers, png, write_parquet
+from tests.sources.test_tar import shard
+from tests.sources.test_zip import write_zip
 
 
 def test_a_parquet_file_needs_no_prefix(tmp_path: Path) -> None:
@@ -86,3 +88,14 @@ def test_no_images_are_an_error_or_an_empty_iterator(nothing: object) -> None:
 def png_file(folder: Path) -> str:
     (folder / "77.png").write_bytes(png(77))
     return str(folder / "77.png")
+
+
+def test_every_kind_finds_folders_with_brackets(tmp_path: Path) -> None:
+    folder = tmp_path / "trip [2023]"
+    folder.mkdir()
+    table, packed = write_parquet(folder / "t.parquet", range(3)), shard(folder / "s [1].tar", 0, 1, 2)
+    zipped = write_zip(folder / "z.zip", [(f"{i}.png", png(i)) for i in range(3)])
+    for kind, path in (("parquet", table), ("tar", packed), ("tar-stream", packed), ("zip", zipped)):
+        for place in (folder, path, f"{folder}/*{path.suffix}"):
+            assert numbers(open_stream(f"{kind}:{place}")) == [0, 1, 2]
+        assert numbers(open_stream(path)) == [0, 1, 2]
