@@ -1,13 +1,15 @@
-"""A column of labels as numbers of classes."""
+"""Columns of labels as numbers of classes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adios_zoo.errors import DataError
+from adios_zoo.sources.columns import is_text
 
 
 def label_numbers(labels: Any, what: str) -> NDArray[np.int64]:
@@ -25,6 +27,8 @@ def label_numbers(labels: Any, what: str) -> NDArray[np.int64]:
 
     is_type = pa.types
     try:
+        if is_type.is_dictionary(labels.type):
+            labels = labels.cast(labels.type.value_type)
         if is_type.is_floating(labels.type):  # of a table in which some had no label, for one
             numbers = np.asarray(labels.to_numpy(zero_copy_only=False), np.float64)
             numbers = np.where(np.isnan(numbers), -1, numbers)
@@ -37,3 +41,30 @@ def label_numbers(labels: Any, what: str) -> NDArray[np.int64]:
     raise DataError(
         f"{what} holds {labels.type} values that are no whole numbers; put the number of each image's class, from 0."
     )
+
+
+def numbered(columns: Sequence[Any]) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
+    """Columns of names as numbers of classes, -1 where there is none (null or empty), and the classes in sorted order.
+
+    All columns have one numbering; what is no text in them, of one file among several, is named by its digits.
+    """
+    import pyarrow as pa
+
+    texts = [[value or "" for value in column.cast(pa.string()).to_pylist()] for column in columns]
+    classes = tuple(sorted({value for column in texts for value in column} - {""}))
+    number_of = {name: number for number, name in enumerate(classes)}
+    return [np.array([number_of.get(value, -1) for value in column], np.int64) for column in texts], classes
+
+
+def are_names(columns: Sequence[Any]) -> bool:
+    """Whether labels are names of classes, in any of the columns, and not numbers."""
+    return any(is_text(column.type) for column in columns)
+
+
+def is_plain(kind: Any) -> bool:
+    """Whether every value of this type is a label, so that none needs to be looked at to know."""
+    import pyarrow as pa
+
+    is_type = pa.types
+    whole = is_type.is_integer(kind) and not is_type.is_uint64(kind)
+    return bool(whole or is_type.is_boolean(kind) or is_type.is_null(kind))
