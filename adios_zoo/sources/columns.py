@@ -123,7 +123,7 @@ def label_column(what: str, schema: pa.Schema, asked: str | None = None) -> str 
 def tell_ignored(what: str, column: str, why: str) -> None:
     """Say on stderr, once, that a column is not taken for labels."""
     if sys.stderr is not None:
-        print(f"adios: {what}: its column {column!r} {why} and is ignored; it is no label.", file=sys.stderr)
+        print(f"adios: {what}: its column {column!r} {why} and is ignored; the images have no labels.", file=sys.stderr)
 
 
 def column_facts(schema: pa.Schema) -> dict[str, dict[str, Any]]:

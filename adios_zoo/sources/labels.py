@@ -56,6 +56,26 @@ def numbered(columns: Sequence[Any]) -> tuple[list[NDArray[np.int64]], tuple[str
     return [np.array([number_of.get(value, -1) for value in column], np.int64) for column in texts], classes
 
 
+def renumbered(
+    labels: NDArray[np.int64], names: Sequence[str], source: str, *, known: Sequence[str], known_source: str
+) -> NDArray[np.int64]:
+    """Labels of one source by the numbers that another gives to the same names; as they are where one names none.
+
+    Raises DataError for a label whose name the other lacks.
+    """
+    if tuple(names) == tuple(known) or not names or not known:
+        return labels
+    if len(labels) and int(labels.max()) >= len(names):
+        raise DataError(f"{source} names only {len(names)} classes, but the label {labels.max()}.")
+    number_of = {name: number for number, name in enumerate(known)}
+    missing = [names[label] for label in np.unique(labels).tolist() if label >= 0 and names[label] not in number_of]
+    if missing or len(number_of) < len(known) or len(set(names)) < len(names):
+        why = f"; the first lacks {missing[0]!r}" if missing else ""
+        raise DataError(f"{known_source} and {source} name other classes{why}, so their labels do not match.")
+    numbers = np.array([*(number_of.get(name, -1) for name in names), -1], np.int64)  # the last is that of -1
+    return numbers[labels]
+
+
 def are_names(columns: Sequence[Any]) -> bool:
     """Whether labels are names of classes, in any of the columns, and not numbers."""
     return any(is_text(column.type) for column in columns)

@@ -130,7 +130,7 @@ def test_a_column_that_is_no_label_is_ignored_with_a_line(
     source = open_source(path)
     assert [ref.label for ref in source] == [source[i].label for i in range(len(source))] == len(labels) * [-1]
     assert source.classes == ()
-    line = f"adios: {path}: its column 'label' holds {kind} and is ignored; it is no label.\n"
+    line = f"adios: {path}: its column 'label' holds {kind} and is ignored; the images have no labels.\n"
     assert capsys.readouterr().err == line
     with pytest.raises(DataError, match="its column 'label' holds"):
         list(open_source(f"parquet:{path}#label=label"))
