@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from adios_zoo.commands import evaluating, exporting, features, masking, models, training
-from adios_zoo.commands.arguments import Commands
+from adios_zoo.commands.arguments import Commands, name_columns
 from adios_zoo.errors import AdiosError
 from adios_zoo.version import __version__
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parsed(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
+        name_columns(options)
         return run(options)
     except KeyboardInterrupt:
         print("adios: stopped.", file=sys.stderr)

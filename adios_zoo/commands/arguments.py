@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adios_zoo.sources.columns import Asked, with_columns
 from adios_zoo.zoo.registry import DEFAULT_MODEL
 
 SOURCE = (
@@ -53,7 +54,29 @@ class Commands:
 def add_images(parser: argparse.ArgumentParser, *, output: str) -> None:
     """Images to read, and where to write."""
     parser.add_argument("images", nargs="+", help=SOURCE)
+    add_columns(parser, "images")
     parser.add_argument("-o", "--output", type=Path, required=True, help=output)
+
+
+def add_columns(parser: argparse.ArgumentParser, *sources: str) -> None:
+    """The columns of tables; ``sources`` are the arguments that hold a SOURCE, see :func:`name_columns`."""
+    for what in ("image", "label"):
+        text = f"column of parquet: and hf: that holds the {what}s; default: the only one that can be meant"
+        parser.add_argument(f"--{what}-column", metavar="COLUMN", help=text)
+    parser.set_defaults(sources=sources)
+
+
+def name_columns(options: argparse.Namespace) -> None:
+    """Write the columns of the options into the SOURCEs of a call, where all who open them find them.
+
+    Raises ConfigError for a SOURCE that has no columns.
+    """
+    for name in getattr(options, "sources", ()):
+        asked, given = Asked(options.image_column, options.label_column), getattr(options, name)
+        if isinstance(given, list):
+            setattr(options, name, [with_columns(spec, asked) for spec in given])
+        elif given:
+            setattr(options, name, with_columns(given, asked))
 
 
 def add_model(parser: argparse.ArgumentParser, *, more: str = "") -> None:

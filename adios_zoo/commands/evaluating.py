@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adios_zoo.commands.arguments import SOURCE, Commands, add_json, add_model, add_quiet, write_json
+from adios_zoo.commands.arguments import SOURCE, Commands, add_columns, add_json, add_model, add_quiet, write_json
 from adios_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def add_task(parser: argparse.ArgumentParser, *, train: bool = True, test: bool 
     )
     if test:
         parser.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged, likewise")
+    add_columns(parser, "train", *(["test"] if test else []))
     parser.add_argument("--train-images", type=int, metavar="N", help="only the first so many of them")
     parser.add_argument("--random", action="store_true", help="the model at random initialisation, for comparison")
     add_protocol(parser)

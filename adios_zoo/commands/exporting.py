@@ -7,7 +7,16 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from adios_zoo.commands.arguments import MODEL, Commands, add_json, add_model, add_quiet, images_of, write_json
+from adios_zoo.commands.arguments import (
+    MODEL,
+    Commands,
+    add_columns,
+    add_json,
+    add_model,
+    add_quiet,
+    images_of,
+    write_json,
+)
 from adios_zoo.errors import ConfigError
 
 
@@ -27,6 +36,7 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("--calibration", metavar="SOURCE", help="images that set the ranges of int8 activations")
     sub.add_argument("--holdout", metavar="SOURCE", help="images that judge fp16 and int8; with labels by k-NN too")
+    add_columns(sub, "calibration", "holdout")
     sub.add_argument("--force", action="store_true", help="write fp16 and int8 even if they are judged too bad")
     sub.add_argument(
         "--layout",

@@ -11,6 +11,7 @@ from adios_zoo.commands.arguments import (
     MODEL,
     SOURCE,
     Commands,
+    add_columns,
     add_images,
     add_model,
     add_quiet,
@@ -61,6 +62,7 @@ def add(commands: Commands) -> None:
 
     sub = commands.add("data", _data, "Say what a source of images holds.")
     sub.add_argument("source", help=SOURCE)
+    add_columns(sub, "source")
     sub.add_argument("--download", action="store_true", help="let torchvision fetch a data set that is not there")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from adios_zoo.commands.arguments import SOURCE, Commands, add_model, add_quiet
+from adios_zoo.commands.arguments import SOURCE, Commands, add_columns, add_model, add_quiet
 from adios_zoo.commands.evaluating import add_protocol, add_task, show, task_of
 
 
@@ -14,6 +14,7 @@ def add(commands: Commands) -> None:
     sub = commands.add("evaluate segment", _segment, "masks against label maps or boxes, beside baselines")
     add_model(sub)
     sub.add_argument("--test", required=True, metavar="SOURCE", help=f"images: {SOURCE}")
+    add_columns(sub, "test")
     sub.add_argument("--masks", type=Path, metavar="FOLDER", help="label maps: PNG files under the images' names")
     sub.add_argument("--boxes", type=Path, metavar="FILE", help="boxes: JSON in the form of COCO's annotations")
     sub.add_argument(
@@ -58,6 +59,7 @@ def _add_study(commands: Commands) -> None:
     sub.add_argument("--test", required=True, metavar="SOURCE", help="labelled images that are judged")
     sub.add_argument("--transfer-train", required=True, metavar="SOURCE", help="labelled images of another set, to fit")
     sub.add_argument("--transfer-test", required=True, metavar="SOURCE", help="those of it that are judged")
+    add_columns(sub, "train", "test", "transfer_train", "transfer_test")
     sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the comparison; what it has is kept")
     sub.add_argument("--methods", nargs="+", default=["simclr"], choices=["simclr", "byol", "simsiam"])
     sub.add_argument("--arms", nargs="+", help="ways of masking; default: none patches blocks adios-one adios-all")

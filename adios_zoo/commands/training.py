@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from adios_zoo.commands.arguments import SOURCE, Commands, add_json, add_onnx, add_quiet, write_json
+from adios_zoo.commands.arguments import SOURCE, Commands, add_columns, add_json, add_onnx, add_quiet, write_json
 from adios_zoo.commands.exporting import export_onnx
 
 
@@ -19,6 +19,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     sub.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     sub.add_argument("--held-out", metavar="SOURCE", help="labelled images, for the k-NN accuracy between epochs")
+    add_columns(sub, "data", "held_out")
     sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     sub.add_argument("--workers", type=int, help="processes that read images which do not fit in memory; one a core")
     add_onnx(sub)

@@ -66,7 +66,7 @@ class ParquetFeatureFile(FeatureFile):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the column ``label``; empty where it has none.  Raises DataError where files differ in them."""
-        from adios_zoo.sources.parquet import column_facts
+        from adios_zoo.sources.columns import column_facts
 
         facts = [column_facts(footer.schema.to_arrow_schema()).get("label", {}) for footer in self._footers]
         named = {tuple(map(str, fact.get("names", ()))) for fact in facts}

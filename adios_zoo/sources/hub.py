@@ -2,13 +2,13 @@
 
 ``hf:NAME[:CONFIG][@REVISION][#SPLIT]``; NAME is ``org/dataset`` or a folder, SPLIT is ``train`` if it is not given and
 may have a range (``#train[:10%]``).  ``hf:`` fetches the split once and reaches every image by its number;
-``hf-stream:`` reads in passing and keeps nothing.  The images are the first column of images, the labels the first
-column of class labels, else an integer column ``label``.
+``hf-stream:`` reads in passing and keeps nothing.  A folder of ``save_to_disk`` is read where it lies.  The images are
+the first column of images, the labels the first column of class labels, else a column ``label`` of whole numbers or
+of names, unless the SOURCE names other columns, see columns.py.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,25 +22,28 @@ from numpy.typing import NDArray
 from adios_zoo.environment import offline
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images.image import ImageRef, encoded_ref, fetched_ref
-from adios_zoo.sources.labels import label_numbers
-from adios_zoo.sources.places import read_part
+from adios_zoo.sources.columns import Asked, content, image_column, is_text, label_column, lies_elsewhere, tell_ignored
+from adios_zoo.sources.labels import are_names, label_numbers, numbered
 from adios_zoo.sources.source import Source, Stream
 
+_SAVED = ("state.json", "dataset_dict.json")  # of save_to_disk
 _FORM = re.compile(r"(?P<name>[^:@#]+)(:(?P<config>[^@#]+))?(@(?P<revision>[^#]+))?(#(?P<split>.+))?")
 
 
 class HubDataset(Source):
     """A split that lies in the cache of the ``datasets`` library."""
 
-    def __init__(self, spec: str, place: str) -> None:
-        self.spec = spec
+    def __init__(self, spec: str, place: str, asked: Asked) -> None:
+        self.spec, self._asked = spec, asked
         data = _load(spec, place, streaming=False)
-        self._image, self._label, self.classes = _columns(spec, data.features)
+        self._image, self._label, self.classes = _columns(spec, data.features, asked)
         columns = [self._image, *([self._label] if self._label else [])]
         self._data = _undecoded(data.select_columns(columns), self._image)
         self._labels: NDArray[np.int64] | None = None
         if not len(self):
             raise DataError(f"{spec}: no images; the split is empty.")
+        if self._label and is_text(data.features.arrow_schema.field(self._label).type):
+            self._labels = self._all_labels()
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -56,23 +59,36 @@ class HubDataset(Source):
         return sha256(f"{self._data._fingerprint} {self._image} {self._label}".encode()).hexdigest()
 
     def _fetch(self, position: int) -> bytes | None:
-        return _content(self._data[position][self._image])
+        return content(self._data[position][self._image])
 
     def _all_labels(self) -> NDArray[np.int64]:
         if self._label is None:
             return np.full(len(self), -1)
         column = self._data.with_format("arrow", columns=[self._label])[:][self._label]
-        return label_numbers(column, f"{self.spec}: its column {self._label!r}")
+        if are_names([column]):
+            (numbers,), self.classes = numbered([column])
+            return numbers
+        try:
+            return label_numbers(column, f"{self.spec}: its column {self._label!r}")
+        except DataError:
+            if self._asked.label:
+                raise
+            tell_ignored(self.spec, self._label, f"holds {column.type} values that are no whole numbers")
+            return np.full(len(self), -1)
 
 
 class HubStream(Stream):
     """A split read in passing."""
 
-    def __init__(self, spec: str, place: str) -> None:
+    def __init__(self, spec: str, place: str, asked: Asked) -> None:
         self.spec = spec
         data = _load(spec, place, streaming=True)
         features = data.features or data._resolve_features().features
-        self._image, self._label, self.classes = _columns(spec, features)
+        self._image, self._label, self.classes = _columns(spec, features, asked)
+        if self._label and "int" not in (kind := features[self._label].dtype) and kind != "bool":
+            # The numbers of names follow from all of them, and these have not been seen.
+            tell_ignored(spec, self._label, f"holds {kind} values, which a stream cannot number,")
+            self._label = None
         self._data = _undecoded(data, self._image)
 
     def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[ImageRef]:
@@ -89,10 +105,10 @@ class HubStream(Stream):
             label = row[self._label] if self._label else None
             cell, id = row[self._image], f"{self.spec}[{number}]"
             number += 1
-            if isinstance(cell, dict) and cell.get("bytes") is None:
-                yield fetched_ref(id, partial(_content, cell), -1 if label is None else int(label))
+            if lies_elsewhere(cell):
+                yield fetched_ref(id, partial(content, cell), -1 if label is None else int(label))
             else:
-                yield encoded_ref(id, _content(cell), -1 if label is None else int(label))
+                yield encoded_ref(id, content(cell), -1 if label is None else int(label))
 
     def fingerprint(self) -> str:
         """By the SOURCE and what the library knows of the split; name a @REVISION to have it fixed."""
@@ -113,6 +129,8 @@ def _load(spec: str, place: str, *, streaming: bool) -> Any:
         import datasets
     except ImportError as error:
         raise DataError(f"{spec}: the datasets library is missing; pip install datasets.") from error
+    if (folder := Path(form["name"])).is_dir() and any((folder / name).is_file() for name in _SAVED):
+        return _loaded(spec, partial(_saved, datasets, str(folder), form["split"], streaming=streaming))
     load = partial(datasets.load_dataset, form["name"], form["config"], revision=form["revision"])
     return _loaded(spec, partial(load, split=form["split"] or "train", streaming=streaming))
 
@@ -125,32 +143,35 @@ def _loaded(spec: str, load: Callable[[], Any]) -> Any:
         raise DataError(f"{spec}: cannot be loaded: {reason.rstrip('.')}.") from error
 
 
-def _columns(spec: str, features: Any) -> tuple[str, str | None, tuple[str, ...]]:
+def _saved(datasets: Any, folder: str, split: str | None, *, streaming: bool) -> Any:
+    """What ``save_to_disk`` wrote: one data set, or several splits."""
+    found = datasets.load_from_disk(folder)
+    if not isinstance(found, datasets.DatasetDict):
+        found = {str(found.split or "train"): found}
+        split = split or next(iter(found))
+    # The library's own reading of a split, as load_dataset has it: a name, ranges, a sum.
+    asked = datasets.ReadInstruction.from_spec(split or "train")
+    parts = asked.to_absolute({name: len(data) for name, data in found.items()})
+    chosen = [found[part.splitname] for part in parts]
+    for number, part in enumerate(parts):
+        if part.from_ or part.to < len(chosen[number]):
+            chosen[number] = chosen[number].select(range(part.from_, part.to))
+    data = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
+    return data.to_iterable_dataset() if streaming else data
+
+
+def _columns(spec: str, features: Any, asked: Asked) -> tuple[str, str | None, tuple[str, ...]]:
     import datasets
 
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    if not images:
-        raise DataError(f"{spec}: no column of images (it has {', '.join(features)}).")
+    schema = features.arrow_schema
+    image = images[0] if images and not asked.image else image_column(spec, schema, asked.image)
     classes = {name: tuple(f.names) for name, f in features.items() if isinstance(f, datasets.ClassLabel)}
-    if classes:
-        label = next(iter(classes))
-        return images[0], label, classes[label]
-    plain = features.get("label")
-    has_numbers = isinstance(plain, datasets.Value) and "int" in plain.dtype
-    return images[0], "label" if has_numbers else None, ()
+    label = next(iter(classes)) if classes and not asked.label else label_column(spec, schema, asked.label)
+    return image, label, classes.get(label or "", ())
 
 
 def _undecoded(data: Any, image: str) -> Any:
     import datasets
 
     return data.cast_column(image, datasets.Image(decode=False))
-
-
-def _content(cell: Any) -> bytes | None:
-    """The encoded image of a row; the library leaves a file where it lies, and gives its path or address."""
-    if not isinstance(cell, dict):
-        return cell if isinstance(cell, bytes) else None
-    found = cell.get("bytes")
-    if found is None and cell.get("path"):
-        return read_part(os.fspath(cell["path"]))
-    return found if isinstance(found, bytes) else None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adios_zoo.errors import DataError
+from adios_zoo.sources.columns import is_text
 
 _LONGEST = 1 << 20  # bytes of a label's member
 
@@ -29,6 +30,8 @@ def label_numbers(labels: Any, what: str) -> NDArray[np.int64]:
 
     is_type = pa.types
     try:
+        if is_type.is_dictionary(labels.type):
+            labels = labels.cast(labels.type.value_type)
         if is_type.is_floating(labels.type):  # of a table in which some had no label, for one
             numbers = np.asarray(labels.to_numpy(zero_copy_only=False), np.float64)
             numbers = np.where(np.isnan(numbers), -1, numbers)
@@ -104,3 +107,50 @@ def _label_text(kind: str, content: bytes) -> str:
         return ""
     found = next((entries[key] for key in ("label", "cls") if entries.get(key) is not None), "")
     return str(found) if isinstance(found, int | str) else ""
+
+
+def numbered(columns: Sequence[Any]) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
+    """Columns of names as numbers of classes, -1 where there is none (null or empty), and the classes in sorted order.
+
+    All columns have one numbering; what is no text in them, of one file among several, is named by its digits.
+    """
+    import pyarrow as pa
+
+    texts = [[value or "" for value in column.cast(pa.string()).to_pylist()] for column in columns]
+    classes = tuple(sorted({value for column in texts for value in column} - {""}))
+    number_of = {name: number for number, name in enumerate(classes)}
+    return [np.array([number_of.get(value, -1) for value in column], np.int64) for column in texts], classes
+
+
+def renumbered(
+    labels: NDArray[np.int64], names: Sequence[str], source: str, *, known: Sequence[str], known_source: str
+) -> NDArray[np.int64]:
+    """Labels of one source by the numbers that another gives to the same names; as they are where one names none.
+
+    Raises DataError for a label whose name the other lacks.
+    """
+    if tuple(names) == tuple(known) or not names or not known:
+        return labels
+    if len(labels) and int(labels.max()) >= len(names):
+        raise DataError(f"{source} names only {len(names)} classes, but the label {labels.max()}.")
+    number_of = {name: number for number, name in enumerate(known)}
+    missing = [names[label] for label in np.unique(labels).tolist() if label >= 0 and names[label] not in number_of]
+    if missing or len(number_of) < len(known) or len(set(names)) < len(names):
+        why = f"; the first lacks {missing[0]!r}" if missing else ""
+        raise DataError(f"{known_source} and {source} name other classes{why}, so their labels do not match.")
+    numbers = np.array([*(number_of.get(name, -1) for name in names), -1], np.int64)  # the last is that of -1
+    return numbers[labels]
+
+
+def are_names(columns: Sequence[Any]) -> bool:
+    """Whether labels are names of classes, in any of the columns, and not numbers."""
+    return any(is_text(column.type) for column in columns)
+
+
+def is_plain(kind: Any) -> bool:
+    """Whether every value of this type is a label, so that none needs to be looked at to know."""
+    import pyarrow as pa
+
+    is_type = pa.types
+    whole = is_type.is_integer(kind) and not is_type.is_uint64(kind)
+    return bool(whole or is_type.is_boolean(kind) or is_type.is_null(kind))

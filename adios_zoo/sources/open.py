@@ -28,6 +28,7 @@ from PIL import Image
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images.image import ImageRef, PathLike, pixels_ref
+from adios_zoo.sources.columns import split_columns
 from adios_zoo.sources.find import Found, find, find_or_keep
 from adios_zoo.sources.places import find_images_at, is_address
 from adios_zoo.sources.source import Listed, Source, Stream, join
@@ -148,9 +149,10 @@ def _packed(spec: str, *, root: PathLike | None = None, download: bool = False) 
     near = get_close_matches(kind.lower(), _KINDS, 1) if colon else []
     if near and not is_address(spec) and not Path(spec).exists():
         raise ConfigError(f"{spec}: there is no kind of source {kind!r}; did you mean {near[0]}:{place}?")
+    path = split_columns(spec)[0]
     for suffix, packed in _SUFFIXES.items():
         # A folder may be called as the file that it came from; of parquet files and tars there are folders so named.
-        if spec.lower().endswith(suffix) and (suffix in (".parquet", ".tar") or not Path(spec).is_dir()):
+        if path.lower().endswith(suffix) and (suffix in (".parquet", ".tar") or not Path(path).is_dir()):
             return _open(packed, spec, spec, root, download)
     return _files(spec, find_images_at(spec)) if is_address(spec) else None
 
@@ -160,7 +162,7 @@ def _open(kind: str, spec: str, place: str, root: PathLike | None, download: boo
     if kind == "parquet":
         from adios_zoo.sources.parquet import Parquet
 
-        return Parquet(spec, place)
+        return Parquet(spec, *split_columns(place))
     if kind in ("tar", "tar-stream"):
         from adios_zoo.sources.tar import Tar, TarStream
 
@@ -172,7 +174,8 @@ def _open(kind: str, spec: str, place: str, root: PathLike | None, download: boo
     if kind in ("hf", "hf-stream"):
         from adios_zoo.sources.hub import HubDataset, HubStream
 
-        return HubDataset(spec, place) if kind == "hf" else HubStream(spec, place)
+        data, asked = split_columns(place)
+        return HubDataset(spec, data, asked) if kind == "hf" else HubStream(spec, data, asked)
     from adios_zoo.sources.torchvision_sets import open_torchvision
 
     return open_torchvision(spec, place, root=root, download=download)

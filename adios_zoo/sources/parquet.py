@@ -1,15 +1,13 @@
 """Parquet files in the layout of the Hugging Face Hub.
 
-A column holds the images, as a struct with ``bytes`` (JPEG, PNG, ...) or as plain bytes; an integer column the
-labels, if there are any; the schema's ``huggingface`` metadata, if it is there, says which columns these are and
-names the classes.  Without it they are called ``image`` or ``img``, and ``label``.  A column ``mask``, in the form of
-the images', holds maps of their objects; a column ``objects``, in the form of data sets for object detection, their
-boxes.
+A column holds the images, as a struct with ``bytes`` (JPEG, PNG, ...) or the ``path`` of a file, or as plain bytes; a
+column of whole numbers or of names the labels, if there are any; columns.py says how they are found.  The schema's
+``huggingface`` metadata, if it is there, names the classes of numbers.  A column ``mask``, in the form of the images',
+holds maps of their objects; a column ``objects``, in the form of data sets for object detection, their boxes.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -26,7 +24,18 @@ from numpy.typing import NDArray
 
 from adios_zoo.errors import DataError
 from adios_zoo.images.image import ImageError, ImageRef, encoded_ref, fetch_mask, fetched_ref, path_id
-from adios_zoo.sources.labels import label_numbers
+from adios_zoo.sources.columns import (
+    MASK,
+    Asked,
+    column_facts,
+    content,
+    image_column,
+    is_encoded,
+    label_column,
+    lies_elsewhere,
+    tell_ignored,
+)
+from adios_zoo.sources.labels import are_names, is_plain, label_numbers, numbered
 from adios_zoo.sources.per_process import PerProcess
 from adios_zoo.sources.places import expand, open_file
 from adios_zoo.sources.source import Source
@@ -38,7 +47,6 @@ if TYPE_CHECKING:
 _BATCH = 256
 _BUFFER = 1 << 20
 _KEPT_BYTES = 256 << 20
-_MASK = "mask"
 _OBJECTS = "objects"
 
 
@@ -48,6 +56,7 @@ class _Table(NamedTuple):
     place: str
     image: str
     label: str | None
+    label_is_plain: bool
     classes: tuple[str, ...]
     ends: list[int]
     has_masks: bool
@@ -68,9 +77,9 @@ class Parquet(Source):
     Images are read by row group; each process keeps the last ones used, up to 256 MB or a single one.
     """
 
-    def __init__(self, spec: str, pattern: str) -> None:
-        self.spec = spec
-        self._tables = [_describe(place) for place in expand(pattern, ".parquet")]
+    def __init__(self, spec: str, pattern: str, asked: Asked) -> None:
+        self.spec, self._asked = spec, asked
+        self._tables = [_describe(place, asked) for place in expand(pattern, ".parquet")]
         self.classes = self._tables[0].classes
         for table in self._tables:
             if table.classes != self.classes:
@@ -80,6 +89,8 @@ class Parquet(Source):
             raise DataError(f"{spec}: no images; the files have no rows.")
         self._groups = PerProcess(_Groups)
         self._labels: NDArray[np.int64] | None = None
+        if not all(table.label_is_plain for table in self._tables):
+            self._labels = self._looked_at()
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -101,14 +112,19 @@ class Parquet(Source):
         for table, last in zip(self._tables, self._ends, strict=True):
             first = last - table.rows
             if start < last and first < end:
-                rows = _rows(table, max(start - first, 0), min(end, last) - first)
+                labels = None if self._labels is None else self._labels[first:last]
+                rows = _rows(table, max(start - first, 0), min(end, last) - first, labels)
                 for position, ref in enumerate(rows, max(start, first)):
                     yield self._annotated(table, position, ref)
 
     def fingerprint(self) -> str:
-        """By the footers of the files: number, sizes, places and value ranges of the rows; not by file names."""
-        footers = (sha256(_footer(table.place)).hexdigest() for table in self._tables)
-        return sha256("\n".join(footers).encode()).hexdigest()
+        """By the footers of the files: number, sizes, places and value ranges of the rows; not by file names.
+
+        By the columns too, where the SOURCE names them.
+        """
+        facts = [sha256(_footer(table.place)).hexdigest() for table in self._tables]
+        facts += [f"{name}={column}" for name, column in self._asked._asdict().items() if column]
+        return sha256("\n".join(facts).encode()).hexdigest()
 
     def _locate(self, position: int) -> tuple[_Table, int]:
         number = bisect_right(self._ends, position)
@@ -119,19 +135,41 @@ class Parquet(Source):
         """The encoded content of an image or a mask, or the annotations of objects."""
         table, row = self._locate(position)
         group = bisect_right(table.ends, row)
-        return self._groups().get(table.place, group, column)[row - table.first(group)].as_py()
+        cell = self._groups().get(table.place, group, column)[row - table.first(group)].as_py()
+        return cell if column == _OBJECTS else content(cell, _folder(table.place))
 
     def _annotated(self, table: _Table, position: int, ref: ImageRef) -> ImageRef:
         if table.has_masks:
-            ref = replace(ref, mask=partial(fetch_mask, ref.id, partial(self._cell, position, _MASK)))
+            ref = replace(ref, mask=partial(fetch_mask, ref.id, partial(self._cell, position, MASK)))
         if table.has_boxes:
             ref = replace(ref, boxes=partial(_boxes, ref.id, partial(self._cell, position, _OBJECTS)))
         return ref
 
     def _all_labels(self) -> NDArray[np.int64]:
         if self._labels is None:
-            self._labels = np.concatenate([_labels(table) for table in self._tables])
+            self._labels = np.concatenate(
+                [np.full(t.rows, -1) if t.label is None else _numbers(t, _label_cells(t)) for t in self._tables]
+            )
         return self._labels
+
+    def _looked_at(self) -> NDArray[np.int64]:
+        """Labels of a type that must be looked at to know whether they are labels; sets the classes of names."""
+        import pyarrow as pa
+
+        columns = [pa.nulls(t.rows) if t.label is None else _label_cells(t) for t in self._tables]
+        if are_names(columns):
+            numbers, self.classes = numbered(columns)
+            return np.concatenate(numbers)
+        found = []
+        for table, column in zip(self._tables, columns, strict=True):
+            try:
+                found.append(_numbers(table, column))
+            except DataError:
+                if self._asked.label:
+                    raise
+                tell_ignored(table.place, str(table.label), f"holds {column.type} values that are no whole numbers")
+                return np.full(len(self), -1)  # of all: a label is one column
+        return np.concatenate(found)
 
 
 class _Groups:
@@ -151,7 +189,7 @@ class _Groups:
                 return self._kept[key]
             with _open(place, self._metadata(place)) as file:
                 read = file.read_row_group(group, columns=[column], use_threads=False)
-            cells = read[column] if column == _OBJECTS else _contents(read[column])
+            cells = read[column]
             self._kept[key] = cells
             self._bytes += cells.nbytes
             while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
@@ -163,64 +201,48 @@ def _id(table: _Table, row: int) -> str:
     return path_id(f"{table.place}[{row}]")
 
 
-def _rows(table: _Table, start: int, stop: int) -> Iterator[ImageRef]:
-    """Refer to rows of one file, read in passing."""
+def _folder(place: str) -> str:
+    """The folder of a file, to which the paths in it are relative, with its slash."""
+    return place[: place.rfind("/") + 1]
+
+
+def _rows(table: _Table, start: int, stop: int, labels: NDArray[np.int64] | None) -> Iterator[ImageRef]:
+    """Refer to rows of one file, read in passing; its labels too, unless they are given."""
     group = bisect_right(table.ends, start)
     row = table.first(group)
-    columns = [table.image, *([table.label] if table.label else [])]
+    label = table.label if labels is None else None
+    columns = [table.image, *([label] if label else [])]
+    folder = _folder(table.place)
     with _readable(table.place), _open(table.place, buffer_size=_BUFFER) as file:
         groups = range(group, len(table.ends))
         for batch in file.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
             skipped = min(max(start - row, 0), batch.num_rows)
-            images = _contents(batch.column(table.image))
-            labels = _numbers(table, batch) if table.label else np.full(batch.num_rows, -1)
+            images = batch.column(table.image)
+            if labels is not None:
+                numbers = labels[row : row + batch.num_rows]
+            else:
+                numbers = _numbers(table, batch.column(label)) if label else np.full(batch.num_rows, -1)
             for offset in range(skipped, min(batch.num_rows, stop - row)):
-                yield encoded_ref(_id(table, row + offset), images[offset].as_py(), int(labels[offset]))
+                id, cell = _id(table, row + offset), images[offset].as_py()
+                if lies_elsewhere(cell):
+                    yield fetched_ref(id, partial(content, cell, folder), int(numbers[offset]))
+                else:
+                    yield encoded_ref(id, content(cell), int(numbers[offset]))
             row += batch.num_rows
             if row >= stop:
                 return
 
 
-def _describe(place: str) -> _Table:
+def _describe(place: str, asked: Asked) -> _Table:
     with _readable(place), _open(place) as file:
         metadata, schema = file.metadata, file.schema_arrow
-    features = column_facts(schema)
-    images = [name for name, feature in features.items() if feature.get("_type") == "Image" and name != _MASK]
-    image = next((name for name in ("image", *images, "img") if name in schema.names), None)
-    if image is None:
-        raise DataError(f"{place} has no column 'image' (it has {', '.join(schema.names)}).")
-    classes = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
-    label = next((name for name in ("label", *classes) if name in schema.names), None)
-    names = features.get(label, {}).get("names", []) if label else []
+    image, label = image_column(place, schema, asked.image), label_column(place, schema, asked.label)
+    plain = label is None or is_plain(schema.field(label).type)
+    names = column_facts(schema).get(label, {}).get("names", []) if label else []
     rows = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    has_masks = _MASK in schema.names and _is_encoded(schema.field(_MASK).type)
+    has_masks = MASK in schema.names and is_encoded(schema.field(MASK).type)
     has_boxes = _OBJECTS in schema.names
-    return _Table(place, image, label, tuple(map(str, names)), list(accumulate(rows)), has_masks, has_boxes)
-
-
-def column_facts(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """What the datasets library wrote about the columns."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def _is_encoded(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind):
-        return bool(kind.get_field_index("bytes") >= 0)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _contents(images: Any) -> Any:
-    """The encoded images of a column, null where there is none."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+    return _Table(place, image, label, plain, tuple(map(str, names)), list(accumulate(rows)), has_masks, has_boxes)
 
 
 def _boxes(id: str, fetch: Callable[[], Any]) -> list[list[float]]:
@@ -233,15 +255,13 @@ def _boxes(id: str, fetch: Callable[[], Any]) -> list[list[float]]:
         raise ImageError(id, "its objects have no bbox of four numbers each") from error
 
 
-def _labels(table: _Table) -> NDArray[np.int64]:
-    if table.label is None:
-        return np.full(table.rows, -1)
+def _label_cells(table: _Table) -> pa.ChunkedArray:
     with _readable(table.place), _open(table.place) as file:
-        return _numbers(table, file.read(columns=[table.label], use_threads=False))
+        return file.read(columns=[table.label], use_threads=False)[table.label]
 
 
-def _numbers(table: _Table, rows: Any) -> NDArray[np.int64]:
-    return label_numbers(rows[table.label], f"{table.place}: its column {table.label!r}")
+def _numbers(table: _Table, labels: Any) -> NDArray[np.int64]:
+    return label_numbers(labels, f"{table.place}: its column {table.label!r}")
 
 
 @contextmanager

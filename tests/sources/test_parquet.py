@@ -115,17 +115,25 @@ def test_labels_of_any_type_that_has_whole_numbers(tmp_path: Path, labels: pa.Ar
 @pytest.mark.parametrize(
     ("labels", "kind"),
     [
-        (pa.array([0.1, 0.5, 0.9]), "double"),
-        (pa.array([0.0, float("inf")]), "double"),
-        (pa.array(["cat", "1"]), "string"),
-        (pa.array([2**63], pa.uint64()), "uint64"),
+        (pa.array([0.1, 0.5, 0.9]), "double values that are no whole numbers"),
+        (pa.array([0.0, float("inf")]), "double values that are no whole numbers"),
+        (pa.array([2**63], pa.uint64()), "uint64 values that are no whole numbers"),
+        (pa.array([[0], [1, 2], []]), "lists"),
+        (pa.array([{"a": 1}]), "records"),
+        (pa.array([b"cat"]), "binary values"),
     ],
 )
-def test_labels_that_are_no_whole_numbers(tmp_path: Path, labels: pa.Array, kind: str) -> None:
-    source = open_source(labelled(tmp_path, labels))
-    for read in (list, lambda source: source[0]):
-        with pytest.raises(DataError, match=rf"labelled.parquet: its column 'label' holds {kind} values .* from 0\.$"):
-            read(source)
+def test_a_column_that_is_no_label_is_ignored_with_a_line(
+    tmp_path: Path, labels: pa.Array, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = labelled(tmp_path, labels)
+    source = open_source(path)
+    assert [ref.label for ref in source] == [source[i].label for i in range(len(source))] == len(labels) * [-1]
+    assert source.classes == ()
+    line = f"adios: {path}: its column 'label' holds {kind} and is ignored; the images have no labels.\n"
+    assert capsys.readouterr().err == line
+    with pytest.raises(DataError, match="its column 'label' holds"):
+        list(open_source(f"parquet:{path}#label=label"))
 
 
 def test_the_fingerprint_is_of_the_rows_not_of_the_names(tmp_path: Path) -> None:
@@ -141,7 +149,7 @@ def test_what_is_wrong_with_a_file_is_one_sentence(tmp_path: Path) -> None:
     write_parquet(tmp_path / "none.parquet", [])
     for name, says in {
         "text": "not a readable parquet",
-        "other": r"no column 'image' \(it has x\)",
+        "other": r"no column of images \(it has x\)",
         "none": "no rows",
         "gone": "No file matches",
     }.items():

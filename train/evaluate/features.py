@@ -6,7 +6,7 @@ import glob
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,7 @@ from adios_zoo.features.journal import Failure
 from adios_zoo.features.read_file import open_features
 from adios_zoo.images.image import ImageError, ImageRef
 from adios_zoo.models.card import Card
-from adios_zoo.sources.labels import label_numbers
+from adios_zoo.sources.labels import label_numbers, renumbered
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source, Span, Stream
 
@@ -252,8 +252,19 @@ def two_sets(
     )
     if sets[0].record.get("extracted") != sets[1].record.get("extracted"):
         raise DataError(f"{train} and {test} were made by different models, or in different precisions.")
+    sets = sets[0], matched(sets[1], sets[0].labelled)
     check_labels(*(part.labelled for part in sets))
     return sets
+
+
+def matched(test: Features, train: Labelled) -> Features:
+    """Features with the numbers that the training images give to the classes of the same names.
+
+    Raises DataError for a class that the training images lack.
+    """
+    source, known = train[0], tuple(train[2])
+    labels = renumbered(test.labels.numpy(), test.classes, test.labelled[0], known=known, known_source=source)
+    return replace(test, labels=torch.from_numpy(labels), classes=known if test.classes and known else test.classes)
 
 
 def check_labels(*sets: Labelled) -> int:

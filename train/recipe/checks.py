@@ -198,11 +198,12 @@ def _encoder(r: Recipe) -> Iterator[Mistake]:
     in_name = re.search(r"patch(\d+)", e.architecture)
     patch = e.model_args.get("patch_size", int(in_name[1]) if in_name else 1)
     for size in sorted({r.image_size, *r.sizes.values()}):
-        if not free and size != made_for:
-            text = f"encoder.model_args: {e.architecture} takes {made_for} pixels, and views of {size} are asked for; "
-            hint = f"set encoder.model_args={{img_size: {size}}}."
-            yield Mistake(keys, text + (hint if not r.sizes else "add dynamic_img_size: true, or leave sizes out."))
-        elif isinstance(patch, int) and patch > 0 and size % patch:
+        if isinstance(patch, int) and patch > 0 and size % patch and not e.model_args.get("dynamic_img_pad"):
             below = max(patch, size // patch * patch)
             text = f"image_size must be a multiple of the patch of {e.architecture}, {patch}, not {size}; "
             yield Mistake(keys, text + f"did you mean {below}?")
+        elif not free and size != made_for:
+            text = f"encoder.model_args: {e.architecture} takes {made_for} pixels, and views of {size} are asked for; "
+            args = ", ".join(f"{name}: {value}" for name, value in {**e.model_args, "img_size": size}.items())
+            hint = f"set encoder.model_args={{{args}}}."
+            yield Mistake(keys, text + (hint if not r.sizes else "add dynamic_img_size: true, or leave sizes out."))

@@ -25,6 +25,7 @@ from adios_zoo.features.extractor import FeatureExtractor
 from adios_zoo.images.image import ImageError, ImageRef
 from adios_zoo.models.card import Card
 from adios_zoo.search.knn import knn
+from adios_zoo.sources.labels import renumbered
 from adios_zoo.sources.source import Source, Stream
 
 from ..chance import generator_for
@@ -74,6 +75,15 @@ def choose_shown(
         return Shown(pictures, None, None)
     if held_out is not None:
         queries, gallery = _labelled(_sample(held_out, s.queries, side, generator_for(seed, "observe", 1))), labelled
+        queries.labels = torch.from_numpy(
+            renumbered(
+                queries.labels.numpy(),
+                queries.classes,
+                held_out.spec,
+                known=gallery.classes,
+                known_source="the training images" if isinstance(data, ImageSet) else data.spec,
+            )
+        )
         if not len(queries):
             raise DataError(f"The held-out images of {held_out.spec} have no labels, which k-NN needs.")
     else:

@@ -10,7 +10,7 @@ from adios_zoo.search.knn import knn_grid
 from adios_zoo.sources.open import open_source
 
 from ..evaluate.accuracy.linear import LinearProbe
-from ..evaluate.features import Features, check_labels, labelled, labels_of
+from ..evaluate.features import Features, check_labels, labelled, labels_of, matched
 from ..evaluate.protocol import protocol
 from ..evaluate.robustness.altered import ProbeClassifier
 from ..evaluate.robustness.occlusion import OCCLUSIONS, evaluate_occlusion
@@ -62,8 +62,9 @@ class Judges:
             "transfer_test": self.transfer_test_images,
         }
         sets = {role: labels_of(open_source(getattr(self, role)), limit) for role, limit in limits.items()}
-        check_labels(sets["train"].labelled, sets["test"].labelled)
-        check_labels(sets["transfer_train"].labelled, sets["transfer_test"].labelled)
+        for train, test in (("train", "test"), ("transfer_train", "transfer_test")):
+            known = sets[train].labelled
+            check_labels(known, matched(sets[test], known).labelled)
         if len(sets["train"]) <= self.train_images:
             raise DataError(
                 f"{self.train} has {len(sets['train'])} images; the first {self.train_images} leave none to choose by."
@@ -99,11 +100,12 @@ class Judges:
 
         known = features(self.train, self.train_images + self.validation_images)
         fitted, choosing = _part(known, slice(self.train_images)), _part(known, slice(self.train_images, None))
-        test = features(self.test, self.test_images)
+        test = matched(features(self.test, self.test_images), known.labelled)
         others = (
             features(self.transfer_train, self.transfer_train_images),
             features(self.transfer_test, self.transfer_test_images),
         )
+        others = others[0], matched(others[1], others[0].labelled)
         classifier = ProbeClassifier(task, seed=seed, features=fitted)
         occlusion = evaluate_occlusion(task, kinds=OCCLUSIONS, shares=SHARES, seed=seed, classifier=classifier)
         return {

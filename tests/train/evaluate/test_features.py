@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from adios_zoo.train.evaluate.accuracy import finetune, linear
+from adios_zoo.train.evaluate.accuracy.finetune import evaluate_finetune
+from adios_zoo.train.evaluate.accuracy.linear import evaluate_linear_augmented
+from adios_zoo.train.evaluate.accuracy.supervised import TrainingImages
 from adios_zoo.train.evaluate.features import Features, features_of, is_stored, stored_features, two_sets
-from adios_zoo.train.evaluate.protocol import protocol
+from adios_zoo.train.evaluate.protocol import Training, protocol
+from adios_zoo.train.evaluate.robustness.altered import ProbeClassifier, judge
+from adios_zoo.train.evaluate.task import Task
+from adios_zoo.train.recipe.settings import ObserveSettings
+from adios_zoo.train.report.observe import choose_shown
 
 from adios_zoo.cli import main
 from adios_zoo.errors import BackendError, ConfigError, DataError
@@ -108,3 +117,50 @@ def test_what_does_not_match_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="from 1 up"):
         features_of(model, source, limit=0)
     assert isinstance(features_of(model, source, limit=100), Features)
+
+
+def named(path: Path, labels: list[str]) -> str:
+    """Images in random colours, with the names of their classes in place of numbers."""
+    write_images(path, len(labels))
+    table = pq.read_table(path).replace_schema_metadata(None)
+    pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", pa.array(labels)), path)
+    return f"parquet:{path}"
+
+
+def test_the_classes_of_the_training_images_decide(tmp_path: Path) -> None:
+    train = named(tmp_path / "a.parquet", ["cow", "ant", "bee", "ant"])
+    test = named(tmp_path / "b.parquet", ["cow", "bee", "cow"])
+    more = named(tmp_path / "c.parquet", ["bee", "dog", "cow"])
+    files = [stored(tmp_path, source, f"{name}.parquet") for name, source in (("f", train), ("g", test), ("h", more))]
+    for model, sources in ((small_model(), (train, test, more)), (None, files)):
+        learnt, judged = two_sets(model, *sources[:2])
+        assert learnt.classes == judged.classes == ("ant", "bee", "cow")
+        assert learnt.labels.tolist() == [2, 0, 1, 0]
+        assert judged.labels.tolist() == [2, 1, 2]
+        with pytest.raises(DataError, match=r"name other classes; the first lacks 'dog', so their labels do not match"):
+            two_sets(model, sources[0], sources[2])
+
+
+def test_every_evaluation_and_a_run_take_the_classes_of_the_training_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = named(tmp_path / "a.parquet", 4 * ["cow", "ant", "bee"])
+    test, more = named(tmp_path / "b.parquet", ["cow", "bee"]), named(tmp_path / "c.parquet", ["cow", "dog"])
+    task = Task(train=train, test=test, model=str(saved_model(tmp_path / "m")))
+    training = Training(epochs=1, lr=0.1, schedule="cosine", batch_size=4)
+    seen = []
+    for module in (finetune, linear):
+        monkeypatch.setattr(module, "accuracies", lambda logits, labels: seen.append(labels.tolist()) or {"top1": 0.0})
+    evaluate_finetune(task, training, workers=0)
+    evaluate_linear_augmented(task, training, workers=0)
+    assert seen == [[2, 1], [2, 1]]
+    with pytest.raises(DataError, match="the first lacks 'dog'"):
+        TrainingImages(replace(task, test=more), training)
+    classifier = ProbeClassifier(task, seed=0)
+    monkeypatch.setattr(classifier, "predict", lambda images: torch.tensor([2, 1]))
+    assert judge(classifier, test, lambda images, number: ()).clean == 100
+    shown = choose_shown(open_source(train), open_source(test), ObserveSettings(), seed=0, side=8)
+    assert shown.queries is not None
+    assert sorted(shown.queries.labels.tolist()) == [1, 2]
+    with pytest.raises(DataError, match="the first lacks 'dog'"):
+        choose_shown(open_source(train), open_source(more), ObserveSettings(), seed=0, side=8)

@@ -75,6 +75,14 @@ def test_three_mistakes_are_three_lines(tmp_path: Path) -> None:
             },
             "multiple of the patch .* 16, not 72; did you mean 64",
         ),
+        (
+            {"encoder": {"architecture": "vit_tiny_patch16_224"}, "image_size": 100},
+            "multiple of the patch .* 16, not 100; did you mean 96",
+        ),
+        (
+            {"encoder": {"architecture": "vit_tiny_patch16_224", "model_args": {"patch_size": 8}}},
+            "set encoder.model_args={patch_size: 8, img_size: 64}",
+        ),
     ],
 )
 def test_impossible_values(data: dict[str, object], words: str) -> None:

@@ -13,7 +13,7 @@ from adios_zoo.errors import ConfigError
 from adios_zoo.files import write_tensors, write_text
 from adios_zoo.models.model import AdiosModel
 
-from ..features import features_of
+from ..features import features_of, matched
 from ..protocol import Training
 from ..task import Task, accuracies, check_seeds, over_seeds
 from .supervised import Classifier, TrainingImages, seeded
@@ -58,6 +58,7 @@ def evaluate_finetune(
             classifier = Classifier(encoder, data.classes, task.card, frozen=False).to(data.device)
             losses.append(data.train(classifier, seed=seed, progress=task.progress))
         test = features_of(classifier, task.test, limit=task.test_images, progress=task.progress)
+        test = matched(test, data.labelled)
         runs.append(accuracies(test.features, test.labels))
         first = first or classifier
     record = task.record("finetune", train=data.record, test=test.record) | {

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from adios_zoo.errors import ConfigError
 
 from ...chance import generator_for
-from ..features import check_labels
+from ..features import check_labels, matched
 from ..protocol import Training
 from ..task import Task, accuracies, check_seeds, over_seeds
 from .supervised import Classifier, TrainingImages, seeded
@@ -220,7 +220,7 @@ def evaluate_linear_augmented(
     """
     seeds = check_seeds(seeds)
     data = TrainingImages(task, training, workers=workers)
-    test = task.test_set
+    test = matched(task.test_set, data.labelled)
     runs, losses = [], []
     for seed in seeds:
         with seeded(seed, "head"):

@@ -26,7 +26,7 @@ from ...data.plan import Plan
 from ...game.optim import LARS
 from ...processes import Processes
 from ...recipe.settings import Recipe, ViewSettings
-from ..features import check_labels, check_unreadable, is_stored, labels_of, source_record
+from ..features import check_labels, check_unreadable, is_stored, labels_of, matched, source_record
 from ..protocol import Training
 from ..task import Task
 
@@ -116,10 +116,9 @@ class TrainingImages:
         self.record = source_record(self.stream, self.feed.count + len(bad), 0)
         self._leave_out(bad)
         # Told now, not after the training.
-        self.classes = check_labels(
-            labels_of(self.stream, task.train_images).labelled,
-            labels_of(open_source(task.test), task.test_images).labelled,
-        )
+        self.labelled = labels_of(self.stream, task.train_images).labelled
+        test = matched(labels_of(open_source(task.test), task.test_images), self.labelled)
+        self.classes = check_labels(self.labelled, test.labelled)
 
     def train(self, classifier: Classifier, *, seed: int, progress: bool) -> float:
         """Train a classifier on them; the mean loss of the last epoch.

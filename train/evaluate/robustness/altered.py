@@ -28,7 +28,7 @@ from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source
 
 from ..accuracy.linear import fit_linear, fit_record
-from ..features import Features, check_labels, check_unreadable, is_stored, labelled, source_record
+from ..features import Features, check_labels, check_unreadable, is_stored, labelled, matched, source_record
 from ..task import Task
 
 K = TypeVar("K")
@@ -100,7 +100,7 @@ def judge(classifier: ProbeClassifier, test: str, alterations: Alterations[K]) -
     Raises:
         DataError: images without labels, of other classes, or which cannot be read.
     """
-    task, limit = classifier.task, classifier.task.test_images
+    task, limit, trained_on = classifier.task, classifier.task.test_images, classifier.trained_on.labelled
     stream = open_stream(test)
     total = min(len(stream), limit or len(stream)) if isinstance(stream, Source) else None
     clean = number = 0
@@ -108,7 +108,9 @@ def judge(classifier: ProbeClassifier, test: str, alterations: Alterations[K]) -
     bad: list[ImageError] = []
     with tqdm(total=total, disable=not task.progress, unit=" images", dynamic_ncols=True) as bar:
         for images, labels in _chunks(stream.iterate(0, limit), task.card, bad):
-            check_labels(classifier.trained_on.labelled, (test, labels, stream.classes))
+            part = matched(Features(images, labels, stream.classes, {"source": test}), trained_on)
+            labels = part.labels
+            check_labels(trained_on, part.labelled)
             clean += int((classifier.predict(images) == labels).sum())
             for name, altered in alterations(images, number):
                 hits[name] += int((classifier.predict(altered) == labels).sum())
