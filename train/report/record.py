@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from adios_zoo.errors import BackendError
 from adios_zoo.files import explained, write_text
+from adios_zoo.images.opening import open_image
 
 from ..recipe.settings import TrackerName
 from .progress import Progress
@@ -123,9 +124,7 @@ class TensorBoard:
 
     def picture(self, path: Path, step: int) -> None:
         """A picture file of one step."""
-        from PIL import Image
-
-        with Image.open(path) as image:
+        with open_image(path) as image:
             self.writer.add_image("masks", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         self.writer.flush()
 
