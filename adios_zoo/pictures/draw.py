@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError
 from adios_zoo.features.journal import Failure
@@ -27,6 +26,7 @@ from adios_zoo.models.preprocess import Transform, crop_start, resized_size
 from adios_zoo.pictures.page import FAINT, HEADING, MARGIN, TITLE, Page
 from adios_zoo.sources.open import open_images
 from adios_zoo.sources.source import Source
+from adios_zoo.telling import progress_bar
 
 if TYPE_CHECKING:
     from adios_zoo.models.card import Card
@@ -86,7 +86,7 @@ def draw_masks(
     written: list[Path] = []
     failures: list[Failure] = []
     # None: tqdm draws its bar on a terminal only.
-    bar = tqdm(refs, total=len(paths), unit="image", disable=None if progress else True)
+    bar = progress_bar(refs, total=len(paths), unit="image", show=None if progress else False)
     for ref, path, target in zip(bar, paths, targets, strict=True):
         try:
             image = ref.read()
