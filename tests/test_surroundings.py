@@ -147,3 +147,25 @@ def test_names_that_stdout_lacks_are_escaped(encoding: str, tmp_path: Path) -> N
     assert missing.returncode == 1
     assert "无".encode(encoding, "backslashreplace") in missing.stderr
     assert b"Unicode" not in missing.stderr
+
+
+def test_names_beyond_the_encoding_of_the_file_system(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bilder-é"
+    folder.mkdir()
+    for name in ("ü 猫", "plain"):
+        Image.effect_noise((40, 40), 60).convert("RGB").save(folder / f"{name}.png")
+    (folder / "list.txt").write_text("ü 猫.png\nplain.png\n", encoding="utf-8")
+    ascii_only = [("LC_ALL", "C"), ("PYTHONUTF8", "0"), ("PYTHONCOERCECLOCALE", "0")]
+    out = tmp_path / "aus-é"
+    for source in (folder, folder / "list.txt"):
+        for suffix in ("parquet", "csv") if source == folder else ("csv",):
+            file = out / f"f.{suffix}"
+            done = adios("extract", source, "-o", file, "--model", model, "--quiet", env=ascii_only)
+            assert done.returncode == 0, done.stderr
+        assert f"{folder}/ü 猫.png" in (out / "f.csv").read_text(encoding="utf-8")
+        done = adios("masks", source, "-o", out / "masks", "--model", model, "--quiet", env=ascii_only)
+        assert done.returncode == 0, done.stderr
+        assert sorted(path.name for path in (out / "masks").iterdir()) == ["plain.png", "ü 猫.png"]
+        (out / "masks" / "ü 猫.png").unlink()
+    done = adios("data", folder, env=ascii_only)
+    assert done.returncode == 0, done.stderr

@@ -65,9 +65,19 @@ def path_id(path: PathLike) -> str:
     return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
+def path_of(id: str) -> Path:
+    """The path that a name stands for which is proper text, also where the system's own names are ASCII."""
+    try:
+        os.fsencode(id)
+    except UnicodeEncodeError:
+        id = os.fsdecode(id.encode("utf-8", "surrogateescape"))
+    return Path(id)
+
+
 def file_ref(path: str, label: int = -1) -> ImageRef:
     """Refer to the image file ``path``."""
-    return ImageRef(path_id(path), partial(read_image, path), partial(read_encoded, path), label)
+    name, place = path_id(path), path_of(path)
+    return ImageRef(name, partial(read_image, place), partial(read_encoded, place), label)
 
 
 def encoded_ref(id: str, data: bytes | None, label: int = -1) -> ImageRef:

@@ -16,7 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from adios_zoo.errors import DataError
 
 # Each is decoded in process and opens no other file.  Left out besides EPS: WMF, BUFR, GRIB, HDF5 and MPEG, which
 # Pillow does not decode itself; IPTC, which holds an image of any format; FITS, which unpacks without a limit.
@@ -27,6 +29,11 @@ FORMATS = (
     "XPM",
 )
 # fmt: on
+
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+_RAW = (b"FUJIFILMCCD-RAW", b"II\x1a\0\0\0HEAPCCDR", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM", b"FOVb")
+_DNG_VERSION, _SUBFILE_TYPE, _REDUCED = 50706, 254, 1
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
@@ -43,14 +50,50 @@ def open_image(file: str | os.PathLike[str] | BinaryIO) -> Iterator[Image.Image]
 
     Raises:
         PIL.UnidentifiedImageError: it is of none of :data:`FORMATS`.
+        DataError: it is of a format that is known and not read, with the remedy.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     if isinstance(file, str | os.PathLike):
         with Path(file).open("rb") as opened, open_image(opened) as image:
             yield image
         return
-    with Image.open(_with_few_texts(file), formats=_known()) as image:
+    with _opened(_with_few_texts(file)) as image:
+        _check_whole(image)
         yield image
+
+
+def _opened(file: BinaryIO) -> Image.Image:
+    start = file.tell()
+    try:
+        return Image.open(file, formats=_known())
+    except UnidentifiedImageError:
+        file.seek(start)
+        head = file.read(16)
+        if head[4:8] == b"ftyp" and head[8:12] in _HEIF:
+            _learn_heif()
+            file.seek(start)
+            return Image.open(file, formats=("HEIF",))
+        if head.startswith(_JPEG_XL):
+            raise DataError("a JPEG XL image, which is not read here; save it as JPEG or PNG") from None
+        if head.startswith(_RAW) or head[4:12] == b"ftypcrx ":
+            raise DataError("a camera raw file, which is not read here; develop it to JPEG, PNG or TIFF") from None
+        raise
+
+
+def _learn_heif() -> None:
+    """Teach Pillow HEIC, by a package that decodes it in process."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise DataError('a HEIC image, which pillow-heif reads: pip install "adios-zoo[heic]"') from error
+    register_heif_opener()
+
+
+def _check_whole(image: Image.Image) -> None:
+    """Refuse camera raw in the form of TIFF: what Pillow reads of it is as a rule a small preview."""
+    tags = getattr(image, "tag_v2", None)
+    if image.format == "TIFF" and tags and (_DNG_VERSION in tags or tags.get(_SUBFILE_TYPE, 0) == _REDUCED):
+        raise DataError("a camera raw file, of which there is only a preview here; develop it to JPEG, PNG or TIFF")
 
 
 @cache

@@ -22,7 +22,7 @@ from adios_zoo.files import replacing
 
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 class Names(Sequence[str]):
