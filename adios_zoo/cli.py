@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from adios_zoo.commands import evaluating, exporting, features, masking, models, training
 from adios_zoo.commands.arguments import Commands, name_columns
 from adios_zoo.errors import AdiosError
+from adios_zoo.telling import open_streams, tell
 from adios_zoo.version import __version__
 
 
@@ -18,13 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 2 a mistake in the call, 1 everything else; a mistake is one line on stderr.
     """
+    open_streams()
     options = _parsed(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         name_columns(options)
         return run(options)
     except KeyboardInterrupt:
-        print("adios: stopped.", file=sys.stderr)
+        tell("adios: stopped.")
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; a second failure at interpreter exit helps nobody.
@@ -34,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             traceback.print_exc()
         if isinstance(error, AdiosError):
-            print(f"adios: {error}", file=sys.stderr)
+            tell(f"adios: {error}")
             return error.exit_code
         reason = str(error).partition("\n")[0] or type(error).__name__
-        print(f"adios: unexpected {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
+        tell(f"adios: unexpected {type(error).__name__}: {reason} (--debug shows where)")
         return 1
 
 

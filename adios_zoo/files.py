@@ -25,7 +25,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         DataError: the file cannot be made or completed; what stood at ``path`` is intact.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    # Without the name itself: it may be as long as the system allows.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     with explained(path):
         if path.is_dir():
             raise DataError(f"{path}: this is a folder; name a file in it.")

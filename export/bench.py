@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -29,11 +29,17 @@ from adios_zoo.features.extractor import FeatureExtractor
 from adios_zoo.features.onnx_backend import PRECISIONS
 from adios_zoo.features.write_file import Features
 from adios_zoo.images.image import ImageRef
+from adios_zoo.images.opening import open_image
 from adios_zoo.in_order import chunks, in_order, threads
 from adios_zoo.sources.open import Images, open_images
 from adios_zoo.zoo.fetch import locate
 
 from .own_process import Maker, Work, answer, asked, own_process
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adios_zoo.models.preprocess import Transform
 
 _PLAIN_BATCH = 32
 _LARGE_IMAGES = 24
@@ -205,7 +211,7 @@ def _plain(model: str, images: Images, count: int | None) -> Work:
         batches = []
         with torch.inference_mode():
             for part in chunks(refs, _PLAIN_BATCH):
-                x = torch.stack([encoder.transform(_opened(ref)) for ref in part])
+                x = torch.stack([_transformed(encoder.transform, ref) for ref in part])
                 batches.append(encoder(x).numpy())
         return np.concatenate(batches)
 
@@ -219,13 +225,16 @@ def _plain_decoding(model: str, images: Images, count: int | None) -> Work:
 
     def work() -> None:
         for ref in refs:
-            transform(_opened(ref))
+            _transformed(transform, ref)
 
     return work, len(refs)
 
 
-def _opened(ref: ImageRef) -> Image.Image:
-    return Image.open(io.BytesIO(ref.encoded())) if ref.encoded else ref.read()
+def _transformed(transform: Transform, ref: ImageRef) -> Tensor:
+    if ref.encoded is None:
+        return transform(ref.read())
+    with open_image(io.BytesIO(ref.encoded())) as image:
+        return transform(image)
 
 
 def _extraction(model: str, images: Images, count: int | None, how: dict[str, Any]) -> Work:

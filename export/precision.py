@@ -23,7 +23,6 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError, IntegrityError
 from adios_zoo.files import replacing
@@ -33,6 +32,7 @@ from adios_zoo.models.model import AdiosModel, write_card
 from adios_zoo.search.knn import knn
 from adios_zoo.sources.open import open_source
 from adios_zoo.sources.source import Source
+from adios_zoo.telling import progress_bar
 from adios_zoo.zoo.load import load_model
 
 from .compare import photographs, session
@@ -247,7 +247,7 @@ def _measure(
             torch.full((_SAMPLES,), -1),
             _SAMPLES,
         )
-    with tqdm(total=count, disable=not progress, unit="image", dynamic_ncols=True) as bar:
+    with progress_bar(total=count, show=progress, unit="image", dynamic_ncols=True) as bar:
         for batch in batches:
             for name, runtime in sessions.items():
                 rows[name] += runtime.run(["features"], {"pixel_values": batch})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 
 from adios_zoo.commands.arguments import (
@@ -18,6 +17,7 @@ from adios_zoo.commands.arguments import (
     write_json,
 )
 from adios_zoo.errors import ConfigError
+from adios_zoo.telling import tell
 
 
 def add(commands: Commands) -> None:
@@ -82,7 +82,7 @@ def _export(options: argparse.Namespace) -> int:
         print(f"{options.output / onnx_encoder(precision)}: median cosine to float32 {facts.cosine:.5f}{knn}")
         if outcome.fault:
             verdict = "It was written by force." if outcome.written else "It was not written; --force writes it."
-            print(f"adios: {precision}: {outcome.fault} {verdict}", file=sys.stderr)
+            tell(f"adios: {precision}: {outcome.fault} {verdict}")
     return 0 if all(outcome.written for outcome in outcomes.values()) else 1
 
 
@@ -144,7 +144,7 @@ def _bench_extract(options: argparse.Namespace) -> int:
             rounds=options.rounds,
             megapixels=options.megapixels,
             device=options.device,
-            progress=(lambda text: None) if options.quiet else (lambda text: print(text, file=sys.stderr)),
+            progress=(lambda text: None) if options.quiet else (lambda text: tell(text)),
         )
         print(bench.report(rows))
         figures = [dataclasses.asdict(row) for row in rows]

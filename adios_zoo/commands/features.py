@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from adios_zoo.commands.arguments import (
@@ -19,6 +18,7 @@ from adios_zoo.commands.arguments import (
     images_of,
 )
 from adios_zoo.errors import ConfigError
+from adios_zoo.telling import tell
 
 
 def add(commands: Commands) -> None:
@@ -110,7 +110,7 @@ def _neighbours(options: argparse.Namespace) -> int:
         device=options.device,
     )
     for failure in failures:
-        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
+        tell(f"adios: {failure.id}: {failure.reason}")
     if options.json:
         found = [
             {"query": a.query, "neighbours": [{"path": id, "cosine": cosine} for id, cosine in a.neighbours]}
@@ -134,7 +134,7 @@ def _masks(options: argparse.Namespace) -> int:
     report = draw_masks(model, images_of(options), options.output, save_npy=options.npy, progress=not options.quiet)
     print(f"{options.output}: {len(report.written)} files")
     for failure in report.failures:
-        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
+        tell(f"adios: {failure.id}: {failure.reason}")
     return 1 if report.failures else 0
 
 

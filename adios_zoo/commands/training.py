@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adios_zoo.commands.arguments import SOURCE, Commands, add_columns, add_json, add_onnx, add_quiet, write_json
 from adios_zoo.commands.exporting import export_onnx
+from adios_zoo.telling import progress_bar
 
 
 def add(commands: Commands) -> None:
@@ -95,8 +96,6 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _bench_train(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from adios_zoo.train.run import bench
 
     settings = ("size", "batch", "encoder", "masker_base", "device", "precision", "threads")
@@ -106,7 +105,9 @@ def _bench_train(options: argparse.Namespace) -> int:
         cases = [dataclasses.replace(case, **game, terms=tuple(options.terms))]
     else:
         cases = bench.standard_cases(case)
-    figures = [bench.measure(c, rounds=options.rounds) for c in tqdm(cases, unit="case", leave=False, disable=None)]
+    figures = [
+        bench.measure(c, rounds=options.rounds) for c in progress_bar(cases, unit="case", leave=False, show=None)
+    ]
     print(bench.table(figures))
     write_json(options.json, [f.to_dict() for f in figures])
     return 0

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image, ImageFile
-
 from adios_zoo.images.image import ImageRef, decode_image
+from adios_zoo.images.opening import open_image
 from adios_zoo.images.rgb import to_rgb
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels, as_pixels, crop, crop_start, resampling, resized_size
@@ -35,11 +34,10 @@ def read_pixels(ref: ImageRef, card: Card) -> Pixels:
 
 
 def _decoded(data: bytes, card: Card) -> Pixels:
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    with Image.open(io.BytesIO(data)) as file:
+    with open_image(io.BytesIO(data)) as file:
         width, height = file.size
-        ample = tuple(_AMPLE * side for side in resized_size(card, width, height))
-        drafted = file.draft(None, ample)  # does nothing to other formats
+        across, down = resized_size(card, width, height)
+        drafted = file.draft(None, (_AMPLE * across, _AMPLE * down))  # does nothing to other formats
         extent = drafted[1][2:] if drafted else (width, height)  # not whole: the last pixel may lie partly outside
         stored = file.size
         image = to_rgb(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from adios_zoo.files import replacing
 from adios_zoo.images.image import ImageRef
 from adios_zoo.sources.open import Images, open_images
 from adios_zoo.sources.source import Source, Span, Stream
+from adios_zoo.telling import on_terminal, progress_bar, tell
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,18 @@ def extract_to_file(
 
 def _go_on(images: Iterable[ImageRef], journal: Journal, extractor: Engine, progress: bool) -> None:
     """Bring the journal to the end of the images."""
-    from tqdm import tqdm
-
     total = len(images) if isinstance(images, Sized) else None
     # In a log each refresh is a line of its own, so a few must do.
-    often = 0.1 if sys.stderr.isatty() else 10.0
+    often = 0.1 if on_terminal() else 10.0
     told = 0
-    with tqdm(total=total, initial=journal.position, unit=" images", disable=not progress, mininterval=often) as bar:
+    with progress_bar(total=total, initial=journal.position, unit=" images", show=progress, mininterval=often) as bar:
 
         def keep(ids: list[str], features: Features | None) -> None:
             nonlocal told
             new = extractor.failures[told:]
             told += len(new)
             for failure in new:
-                bar.write(f"{failure.id}: {failure.reason}", file=sys.stderr)
+                tell(f"{failure.id}: {failure.reason}")
             journal.add(ids, features, new)
             bar.update(journal.position - bar.n)
 

@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from adios_zoo.errors import DataError
+from adios_zoo.images.opening import open_image
 from adios_zoo.images.rgb import to_rgb
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -64,9 +65,19 @@ def path_id(path: PathLike) -> str:
     return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
+def path_of(id: str) -> Path:
+    """The path that a name stands for which is proper text, also where the system's own names are ASCII."""
+    try:
+        os.fsencode(id)
+    except UnicodeEncodeError:
+        id = os.fsdecode(id.encode("utf-8", "surrogateescape"))
+    return Path(id)
+
+
 def file_ref(path: str, label: int = -1) -> ImageRef:
     """Refer to the image file ``path``."""
-    return ImageRef(path_id(path), partial(read_image, path), partial(read_encoded, path), label)
+    name, place = path_id(path), path_of(path)
+    return ImageRef(name, partial(read_image, place), partial(read_encoded, place), label)
 
 
 def encoded_ref(id: str, data: bytes | None, label: int = -1) -> ImageRef:
@@ -89,9 +100,8 @@ def read_image(path: PathLike) -> Image.Image:
     """Decode the image file ``path`` (the first frame of an animation) to upright RGB, 8 bits a channel.
 
     Raises ImageError, a DataError, whose reason is one sentence, for a file that is missing, empty, not an
-    image, truncated, damaged, or above Pillow's limit for decompression bombs.  So that a truncated file
-    never passes as an image, ``PIL.ImageFile.LOAD_TRUNCATED_IMAGES`` is set back to False if other code
-    has set it.
+    image, truncated, damaged, or above Pillow's limit for decompression bombs.  Which formats are read, and
+    what is set in Pillow for it, says :mod:`adios_zoo.images.opening`.
     """
     with _explained(path_id(path)):
         _check_file(path)
@@ -116,12 +126,10 @@ def fetch_mask(id: str, fetch: Callable[[], bytes | None]) -> Image.Image:
 
     Raises ImageError, under the image's ``id``, for what is no such map, and for whatever ``fetch`` raises.
     """
-    with _explained(id, "its mask: "):
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        with Image.open(io.BytesIO(_content(fetch(), id))) as image:
-            if image.mode not in ("1", "L", "P") or image.format == "JPEG":  # which blurs numbers into others
-                raise DataError(f"a {image.format} of mode {image.mode}, not a PNG with one number of 8 bits an object")
-            return image.convert("L") if image.mode == "1" else Image.fromarray(np.asarray(image))
+    with _explained(id, "its mask: "), open_image(io.BytesIO(_content(fetch(), id))) as image:
+        if image.mode not in ("1", "L", "P") or image.format == "JPEG":  # which blurs numbers into others
+            raise DataError(f"a {image.format} of mode {image.mode}, not a PNG with one number of 8 bits an object")
+        return image.convert("L") if image.mode == "1" else Image.fromarray(np.asarray(image))
 
 
 def _fetched(fetch: Callable[[], bytes | None], id: str) -> bytes:
@@ -161,8 +169,7 @@ def _check_file(path: PathLike) -> None:
 
 
 def _decoded(file: PathLike | io.BytesIO) -> Image.Image:
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    with Image.open(file) as image:
+    with open_image(file) as image:
         return to_rgb(image)
 
 
@@ -198,7 +205,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, DataError):
         return detail
     if isinstance(error, UnidentifiedImageError):
-        return "not an image, or of a format that Pillow cannot read"
+        return "not an image, or of a format that is not read here"
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):

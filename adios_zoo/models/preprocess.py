@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from adios_zoo.images.rgb import to_rgb
+from adios_zoo.images.thin import middle
 from adios_zoo.models.card import Card
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def resampling(card: Card) -> Image.Resampling:
 
 def crop(card: Card, image: Image.Image) -> Pixels:
     """An RGB image resized and cropped as the card says, (S, S, 3) uint8."""
+    image = image if card.crop_mode == "squash" else middle(image)
     size = resized_size(card, *image.size)
     left, top = (crop_start(card, side) for side in size)
     return as_pixels(
@@ -86,4 +88,5 @@ def make_transform(card: Card) -> Transform:
         crop_pct=card.crop_pct,
         crop_mode=card.crop_mode,
     )
-    return cast("Transform", transforms.Compose([to_rgb, *timms.transforms]))
+    cut = [] if card.crop_mode == "squash" else [middle]
+    return cast("Transform", transforms.Compose([to_rgb, *cut, *timms.transforms]))

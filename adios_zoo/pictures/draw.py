@@ -10,23 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError
 from adios_zoo.features.journal import Failure
 from adios_zoo.files import replacing
-from adios_zoo.images.image import ImageError, PathLike
+from adios_zoo.images.image import ImageError, PathLike, path_of
 from adios_zoo.models.preprocess import Transform, crop_start, resized_size
 from adios_zoo.pictures.page import FAINT, HEADING, MARGIN, TITLE, Page
 from adios_zoo.sources.open import open_images
 from adios_zoo.sources.source import Source
+from adios_zoo.telling import progress_bar
 
 if TYPE_CHECKING:
     from adios_zoo.models.card import Card
@@ -41,6 +41,8 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#
 _TILE, _GAP, _COLUMN_GAP = 224, 20, 12
 _FOOTER = 50
 _LARGE = (3 * _TILE + HEADING + _GAP) // 2
+
+_LONGEST_NAME = 255  # in bytes
 
 _SEEN, _HIDDEN = "What the encoder sees", "What is hidden from it"
 _NOTES = (
@@ -81,13 +83,13 @@ def draw_masks(
     refs = open_images(images)
     # By number, a table's rows are named without being read.
     numbered = (refs[i] for i in range(len(refs))) if isinstance(refs, Source) else refs
-    paths = [Path(ref.id) for ref in numbered]
+    paths = [path_of(ref.id) for ref in numbered]
     targets = _targets(paths, _root(images, paths), Path(out_dir))
     written: list[Path] = []
     failures: list[Failure] = []
     # None: tqdm draws its bar on a terminal only.
-    bar = tqdm(refs, total=len(paths), unit="image", disable=None if progress else True)
-    for ref, path, target in zip(bar, paths, targets, strict=True):
+    bar = progress_bar(refs, total=len(paths), unit="image", show=None if progress else False)
+    for ref, target in zip(bar, targets, strict=True):
         try:
             image = ref.read()
         except ImageError as error:
@@ -99,7 +101,7 @@ def draw_masks(
             display_crop(image, model.card, _LARGE),
             masks,
             mean=model.card.mean,
-            title=path.name,
+            title=PurePath(ref.id).name,
             caption=f"{model.card.name}  ·  {len(masks)} masks  ·  the model sees {side} x {side} pixels",
         )
         with replacing(target) as file:
@@ -266,16 +268,25 @@ def _targets(paths: Sequence[Path], root: Path | None, out_dir: Path) -> list[Pa
     for path in paths:
         below = _absolute(path).relative_to(root) if root else Path(path.name)
         # What follows the dot in the name of a table's row, such as a.parquet[3], is no image's suffix.
-        first = name = below if below.name.endswith("]") else below.with_suffix("")
+        first = below if below.name.endswith("]") else below.with_suffix("")
+        name = _fitting(first, ".png")
         copy = 1
         while str(name).lower() in taken:
             copy += 1
-            name = first.with_name(f"{first.name}-{copy}")
+            name = _fitting(first, f"-{copy}.png")
         taken.add(str(name).lower())
-        targets.append(out_dir / name.with_name(name.name + ".png"))
+        targets.append(out_dir / name)
     overwritten = {_absolute(path) for path in paths} & {_absolute(target) for target in targets}
     if overwritten:
         raise ConfigError(
             f"The mask picture would overwrite the image {min(overwritten)}; choose another output folder."
         )
     return targets
+
+
+def _fitting(path: Path, ending: str) -> Path:
+    """The path with ``ending`` after its name, which is cut where the two are longer than file systems allow."""
+    stem = path.name
+    while len(os.fsencode(stem + ending)) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return path.with_name(stem + ending)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adios_zoo.images.image import ImageRef, fetched_ref, file_ref, path_id
+from adios_zoo.images.image import ImageRef, fetched_ref, file_ref, path_id, path_of
 from adios_zoo.sources.find import Found
 from adios_zoo.sources.places import is_address, read_part
 from adios_zoo.sources.source import Source
@@ -68,6 +67,6 @@ class Files(Source):
 
 def _size(path: str) -> int:
     try:
-        return -1 if is_address(path) else Path(path).stat().st_size
+        return -1 if is_address(path) else path_of(path).stat().st_size
     except OSError:
         return -1

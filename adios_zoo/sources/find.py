@@ -1,8 +1,9 @@
 """Image files: found in a fixed order, whatever state they are in.
 
 Which files are taken
-    folder      every file below it whose suffix is in :data:`IMAGE_SUFFIXES`, broken or not; other files are
-                no images and are passed over.  Symbolic links to folders are followed, each folder once.
+    folder      every file below it whose suffix is in :data:`IMAGE_SUFFIXES`, or that has no suffix and begins as
+                an image does; broken or not.  Other files are no images and are passed over.  Symbolic links to
+                folders are followed, each folder once.
                 A sub-folder that cannot be listed is taken as if it were an image, so that reading it says why.
     glob        every file that matches, whatever its suffix (``**`` crosses folders); matched folders are
                 passed over.  Folders in front whose names have brackets are taken by their names.
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adios_zoo.errors import DataError
-from adios_zoo.images.image import PathLike
+from adios_zoo.images.image import PathLike, path_of
 from adios_zoo.sources.index import Names, load_index, save_index
 
 # A folder that changed so lately may change again without its clock showing it.
@@ -41,8 +42,19 @@ IMAGE_SUFFIXES = frozenset((
     ".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg",
     ".jpf", ".jpg", ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi",
     ".tga", ".tif", ".tiff", ".webp",
+    # Photographs that cannot be read, or not everywhere: named among the failures, not passed over.
+    ".heic", ".heics", ".heif", ".hif", ".avifs", ".jxl", ".psd",
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".gpr", ".iiq", ".kdc", ".mef", ".mos", ".mrw",
+    ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 ))
 # fmt: on
+
+# How the content of a photograph begins; a file without a suffix is looked into.
+_BEGINNINGS = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"8BPS"),
+    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\0\0\0\x0cJXL \r\n\x87\n", b"qoif", b"FUJIFILMCCD-RAW"),
+)
+_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis", b"crx ")
 
 
 class Found(NamedTuple):
@@ -77,7 +89,7 @@ def find_or_keep(item: PathLike) -> Found:
 
     So is a ``.txt`` that names nothing: the empty caption of a photograph beside it.
     """
-    path = Path(item)
+    path = path_of(os.fspath(item))
     if not _exists(path):
         return _in_glob(str(path)) if glob.has_magic(str(path)) else Found("", [str(path)])
     if path.is_dir():
@@ -143,16 +155,29 @@ def _scan(folder: Path, key: str) -> Names:
         folders.append(f"{_state(status)} {relative}")
         below[:] = sorted(name for name in below if not name.startswith("."))
         base = "" if relative == "." else f"{relative}/"
-        found += [
-            base + name
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (faster)
-        ]
+        found += [base + name for name in files if not name.startswith(".") and _is_image(root, name)]
     names = Names.of(sorted(found + unlisted))
     if len(names) >= _LARGE and not unlisted and last_change < start - _SETTLED_NS:
         places = Names.of(folders)
         save_index(key, {"text": names.text, "ends": names.ends, "folders": places.text, "folder_ends": places.ends})
     return names
+
+
+def _is_image(folder: str, name: str) -> bool:
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (faster)
+    return suffix in IMAGE_SUFFIXES or (not suffix and _begins_like_one(Path(folder, name)))
+
+
+def _begins_like_one(path: Path) -> bool:
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    boxed = head[4:8] == b"ftyp" and head[8:12] in _BRANDS
+    return boxed or head.startswith(_BEGINNINGS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def _remembered(folder: Path, key: str) -> Names | None:
@@ -163,7 +188,7 @@ def _remembered(folder: Path, key: str) -> Names | None:
     for line in Names(index["folders"], index["folder_ends"]):
         state, _, relative = line.partition(" ")
         try:
-            if state != _state(os.stat(os.path.join(folder, relative))):  # noqa: PTH116, PTH118 (faster)
+            if state != _state(os.stat(path_of(os.path.join(folder, relative)))):  # noqa: PTH116, PTH118 (faster)
                 return None
         except OSError:
             return None
@@ -188,8 +213,8 @@ def _in_list(path: Path) -> list[str]:
         lines = [line.strip() for line in _text(path.read_bytes()).split("\n")]
     except OSError as error:
         raise DataError(f"{path}: cannot read this list ({error.strerror}).") from error
-    names = (line for line in lines if line and not (line.startswith("#") and not _exists(path.parent / line)))
-    return [str(path.parent / name) for name in names]
+    names = (line for line in lines if line and not (line.startswith("#") and not _exists(path.parent / path_of(line))))
+    return [str(path.parent / path_of(name)) for name in names]
 
 
 def _text(content: bytes) -> str:

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adios_zoo.environment import cache_home
-from adios_zoo.errors import DataError
+from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.files import replacing
 
 Arrays: TypeAlias = "dict[str, NDArray[Any]]"
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 class Names(Sequence[str]):
@@ -69,14 +69,14 @@ def load_index(key: str) -> Arrays | None:
     try:
         with np.load(_file(key), allow_pickle=False) as index:
             return dict(index)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (ConfigError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
 def save_index(key: str, arrays: Arrays) -> None:
     """Keep arrays under ``key`` if the cache can be written to."""
     content: dict[str, Any] = dict(arrays)  # numpy's stubs take the arrays for options
-    with suppress(DataError), replacing(_file(key)) as file:
+    with suppress(ConfigError, DataError), replacing(_file(key)) as file:
         np.savez(file, **content)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from adios_zoo.environment import cache_home
+from adios_zoo.environment import cache_home, expanded
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images.image import ImageRef, PathLike
 from adios_zoo.images.rgb import to_rgb
@@ -85,7 +85,7 @@ def open_torchvision(spec: str, place: str, *, root: PathLike | None = None, dow
     """
     name, colon, split = place.partition(":")
     entry = _entry(spec, name, split if colon else None)
-    folder = Path(root or os.environ.get("ADIOS_DATASETS") or cache_home() / "datasets").expanduser()
+    folder = expanded(root or os.environ.get("ADIOS_DATASETS") or cache_home() / "datasets")
     data = _open(spec, name, split or (entry.splits or ("",))[0], folder, download)
     classes = tuple(" / ".join(c) if isinstance(c, tuple) else str(c) for c in getattr(data, "classes", ()))
     if entry.pairs:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 from adios_zoo.errors import DownloadError
 from adios_zoo.models.card import FileFacts, facts_of
+from adios_zoo.telling import on_terminal, progress_bar, tell
 from adios_zoo.version import __version__
 from adios_zoo.zoo.cache import writable
 from adios_zoo.zoo.connection import connect_limit, opener, stall_limit
@@ -103,8 +103,6 @@ def download(address: str, target: Path, *, expected: FileFacts | None = None) -
 
 def _transfer(address: str, part: Path, expected: FileFacts | None) -> None:
     """Receive the archive, or what is missing of it; ``_BrokenOffError`` if a new try may get further."""
-    from tqdm import tqdm
-
     origin = _origin_of(part, address)
     start = _bytes(part) if origin else 0
     if origin and start and start == origin.bytes:
@@ -127,9 +125,9 @@ def _transfer(address: str, part: Path, expected: FileFacts | None) -> None:
                 _origin_file(part).write_text(json.dumps(asdict(cast("Any", origin))))
             file = part.open("ab")
         title = address.rsplit("/", 1)[-1]
-        if not sys.stderr.isatty():
-            print(f"adios: fetching {address}", file=sys.stderr)
-        with file, tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=title, disable=None) as bar:
+        if not on_terminal():
+            tell(f"adios: fetching {address}")
+        with file, progress_bar(total=total, initial=start, unit="B", unit_scale=True, desc=title, show=None) as bar:
             while chunk := _chunk(response, address):
                 with writable(part):
                     file.write(chunk)

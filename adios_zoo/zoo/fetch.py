@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from adios_zoo.environment import offline
+from adios_zoo.environment import expanded, offline
 from adios_zoo.errors import CardError, ConfigError, DownloadError, IntegrityError, UnknownModelError
 from adios_zoo.models.card import CONFIG, ENCODER, MASKER, Card, card_of_folder, check_facts, facts_of
+from adios_zoo.telling import tell
 from adios_zoo.zoo import registry
 from adios_zoo.zoo.cache import downloads_folder, lock_file, model_lock, models_folder, writable
 from adios_zoo.zoo.download import download
@@ -36,7 +36,7 @@ def locate(source: str) -> tuple[Card, Path]:
         ConfigError: a variable of the environment, or a name on the Hub, is wrong.
     """
     if source.startswith("local-dir:"):
-        folder = _expanded(source.removeprefix("local-dir:"))
+        folder = expanded(source.removeprefix("local-dir:"))
         return card_of_folder(folder), folder
     if source.startswith(PREFIX):
         folder = snapshot(source.removeprefix(PREFIX))
@@ -47,7 +47,7 @@ def locate(source: str) -> tuple[Card, Path]:
         if bundled is not None:
             return card, bundled
         return _cached(card) or _fetched(card)
-    folder = _expanded(source)
+    folder = expanded(source)
     if folder.is_dir():
         return card_of_folder(folder), folder
     if folder.name != source or source.startswith("."):
@@ -64,13 +64,6 @@ def card_of(source: str) -> Card:
     if source.startswith(PREFIX):
         return card_of_folder(hub_file(source.removeprefix(PREFIX), CONFIG).parent)
     return registry.card(source) if source in registry.list_models() else locate(source)[0]
-
-
-def _expanded(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # ~ of a user whom the system does not know
-        return Path(text)
 
 
 def _cached(card: Card) -> tuple[Card, Path] | None:
@@ -140,7 +133,7 @@ def _release(card: Card) -> tuple[Path, bool]:
 
 
 def _in_folder(card: Card, mirror: str, tail: str, name: str) -> Path:
-    folder = Path(url2pathname(urlsplit(mirror).path) if "://" in mirror else mirror).expanduser()
+    folder = expanded(url2pathname(urlsplit(mirror).path) if "://" in mirror else mirror)
     for path in (folder / tail, folder / name):
         if path.is_file():
             if card.archive and facts_of(path) != card.archive:
@@ -188,7 +181,7 @@ def _alone(name: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"adios: another process is fetching {name}; waiting for it", file=sys.stderr)
+            tell(f"adios: another process is fetching {name}; waiting for it")
             lock.acquire()
     try:
         yield

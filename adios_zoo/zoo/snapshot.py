@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from adios_zoo.environment import offline
 from adios_zoo.errors import CardError, ConfigError, DownloadError
 from adios_zoo.models.card import CONFIG, ENCODER, MASKER, ONNX_FOLDER, README, card_of_folder
+from adios_zoo.telling import tell
 from adios_zoo.zoo.connection import connect_limit, limited
 
 PREFIX = "hf-hub:"
@@ -141,7 +141,7 @@ def _asked(repo: str, revision: str) -> Path:
         cached = _cached(repo, revision)
         if cached is None:
             raise DownloadError(_why(repo, error)) from error
-        print(f"adios: {_why(repo, error, with_remedy=False)}; its copy in the cache serves", file=sys.stderr)
+        tell(f"adios: {_why(repo, error, with_remedy=False)}; its copy in the cache serves")
         return cached
     if missing := _missing(found):
         raise DownloadError(f"{repo} on the Hub has no {missing[0]}: it holds no model that adios-zoo saved.")

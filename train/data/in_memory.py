@@ -18,6 +18,7 @@ from torch import Tensor
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images.image import ImageError, ImageRef, decode_image
+from adios_zoo.images.thin import middle
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source, Stream
 
@@ -165,6 +166,7 @@ def _load(ref: ImageRef, size: int, *, masked: bool) -> tuple[bytes, NDArray[np.
 def _square(
     image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.BICUBIC
 ) -> NDArray[np.uint8]:
+    image = middle(image)
     if image.size != (size, size):
         scale = size / min(image.size)
         width, height = (max(size, round(side * scale)) for side in image.size)

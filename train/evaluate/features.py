@@ -14,7 +14,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.features.extractor import FeatureExtractor, all_failed
@@ -26,6 +25,7 @@ from adios_zoo.models.card import Card
 from adios_zoo.sources.labels import label_numbers, renumbered
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source, Span, Stream
+from adios_zoo.telling import progress_bar, tell
 
 Labelled = tuple[str, Tensor, Iterable[str]]  # source, labels, names of the classes
 _PREFIX = "parquet:"
@@ -95,7 +95,7 @@ def features_of(
     )
     ids: list[str] = []
     rows = []
-    with tqdm(total=total, disable=not progress, unit=" images", dynamic_ncols=True) as bar:
+    with progress_bar(total=total, show=progress, unit=" images", dynamic_ncols=True) as bar:
         for some, features in extractor._run(refs(), True):
             ids += some
             rows.append(torch.from_numpy(features))
@@ -119,7 +119,7 @@ def check_unreadable(source: str, read: int, failures: Sequence[Failure | ImageE
         total = read + len(failures)
         raise DataError(f"{len(failures)} of {total} images of {source} cannot be read, too many for a figure{first}.")
     for failure in failures:
-        print(f"adios: {failure.id}: {failure.reason}", file=sys.stderr)
+        tell(f"adios: {failure.id}: {failure.reason}")
 
 
 def source_record(stream: Stream, images: int, unreadable: int) -> dict[str, Any]:

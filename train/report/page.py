@@ -6,7 +6,6 @@ It is made from what the run's folder holds, so it can be made at any time, of a
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from adios_zoo.files import write_text
+from adios_zoo.telling import tell
 
 from ..recipe.settings import Recipe
 from .charts import number
@@ -51,7 +51,7 @@ def reported(folder: Path) -> Iterator[None]:
         try:
             write_report(folder)
         except Exception as error:
-            print(f"There is no report: {error}", file=sys.stderr)
+            tell(f"There is no report: {error}")
         raise
     write_report(folder)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adios_zoo.errors import DataError
 from adios_zoo.files import replacing
+from adios_zoo.images.opening import open_image
 from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import make_transform
 from adios_zoo.pictures.draw import Floats, composite, cut_out, picture_of, resize_masks, slot_colour, slot_rgb
@@ -97,7 +98,7 @@ def read_picture(path: Path) -> Picture:
         DataError: it is not one of ours.
     """
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             facts = {name: int(value) for name, value in json.loads(opened.info[_KEY]).items()}
             return Picture(opened.convert("RGB"), **facts)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:

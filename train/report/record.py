@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 
 from adios_zoo.errors import BackendError
 from adios_zoo.files import explained, write_text
+from adios_zoo.images.opening import open_image
+from adios_zoo.telling import tell
 
 from ..recipe.settings import TrackerName
 from .progress import Progress
@@ -88,7 +89,7 @@ class RunLog:
             except Exception as error:  # another's service must not end hours of training
                 self.trackers.remove(tracker)
                 reason = str(error).partition("\n")[0] or type(error).__name__
-                print(f"{type(tracker).__name__} is given up: {reason}", file=sys.stderr)
+                tell(f"{type(tracker).__name__} is given up: {reason}")
 
 
 def open_trackers(
@@ -123,9 +124,7 @@ class TensorBoard:
 
     def picture(self, path: Path, step: int) -> None:
         """A picture file of one step."""
-        from PIL import Image
-
-        with Image.open(path) as image:
+        with open_image(path) as image:
             self.writer.add_image("masks", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         self.writer.flush()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adios_zoo.errors import ConfigError, DataError
+from adios_zoo.telling import tell
 
 from .pictures import Picture, read_picture
 from .record import Column, columns_of, read_records
@@ -81,7 +81,7 @@ def read_run(folder: Path) -> RunFiles:
         try:
             pictures.append(read_picture(path))
         except DataError as error:
-            print(error, file=sys.stderr)
+            tell(error)
     try:
         unreadable = len((folder / "unreadable.tsv").read_bytes().splitlines())
     except FileNotFoundError:

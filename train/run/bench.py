@@ -21,6 +21,7 @@ import torch
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import AdiosError, ConfigError
 from adios_zoo.features.torch_backend import choose_device
+from adios_zoo.telling import tell
 
 from ..data.batches import Batch
 from ..data.plan import Plan
@@ -281,7 +282,7 @@ def main(arguments: list[str]) -> int:
     try:
         print(json.dumps(_run(case, arguments[1], int(arguments[2]))))
     except AdiosError as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return error.exit_code
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adios_zoo.errors import DataError
 from adios_zoo.files import explained, write_tensors
+from adios_zoo.telling import progress_bar, tell
 
 from ..data.batches import Batches, Incoming
 from ..data.plan import Plan
@@ -75,12 +74,12 @@ class Loop:
         with (
             self._log() as log,
             _leave_on_signals() as signals,
-            tqdm(
+            progress_bar(
                 total=self.plan.steps * self.images_per_step,
                 initial=progress.step * self.images_per_step,
                 unit="img",
                 unit_scale=True,
-                disable=not show_progress,
+                show=show_progress,
                 dynamic_ncols=True,
             ) as bar,
         ):
@@ -174,7 +173,7 @@ class Loop:
             if new and self.plan.processes.main:
                 with path.open("a", encoding="utf-8") as file:
                     file.writelines(f"{line}\n" for line in new)
-                tqdm.write(f"{len(new)} images could not be read; see {path}", file=sys.stderr)
+                tell(f"{len(new)} images could not be read; see {path}")
         limit = self.plan.recipe.max_bad_share
         # Of images in memory the share was judged when they were loaded, and the bad ones are not counted any more.
         if isinstance(self.batches, Incoming) and len(listed) + len(new) > limit * self.plan.count:

@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import AdiosError, ConfigError
@@ -19,6 +18,7 @@ from adios_zoo.models.card import Card
 from adios_zoo.models.encoder import feature_width
 from adios_zoo.models.model import AdiosModel
 from adios_zoo.sources.open import open_source
+from adios_zoo.telling import progress_bar
 
 from ...chance import seed_for
 from ...data.feed import Feed, open_feed
@@ -136,7 +136,7 @@ class TrainingImages:
         if classifier.frozen or t.frozen_statistics:
             classifier.encoder.eval()
         losses = torch.zeros((), device=self.device)
-        with tqdm(total=plan.batches, disable=not progress, unit=" batches", dynamic_ncols=True) as bar:
+        with progress_bar(total=plan.batches, show=progress, unit=" batches", dynamic_ncols=True) as bar:
             for number in range(plan.batches):
                 for group in optimiser.param_groups:
                     group["lr"] = t.rate(number / plan.batches_per_epoch)

@@ -16,7 +16,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adios_zoo.cores import usable_cpus
 from adios_zoo.errors import ConfigError
@@ -26,6 +25,7 @@ from adios_zoo.models.card import Card
 from adios_zoo.models.preprocess import Pixels, normalise
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source
+from adios_zoo.telling import progress_bar
 
 from ..accuracy.linear import fit_linear, fit_record
 from ..features import Features, check_labels, check_unreadable, is_stored, labelled, matched, source_record
@@ -106,7 +106,7 @@ def judge(classifier: ProbeClassifier, test: str, alterations: Alterations[K]) -
     clean = number = 0
     hits: Counter[K] = Counter()
     bad: list[ImageError] = []
-    with tqdm(total=total, disable=not task.progress, unit=" images", dynamic_ncols=True) as bar:
+    with progress_bar(total=total, show=task.progress, unit=" images", dynamic_ncols=True) as bar:
         for images, labels in _chunks(stream.iterate(0, limit), task.card, bad):
             part = matched(Features(images, labels, stream.classes, {"source": test}), trained_on)
             labels = part.labels

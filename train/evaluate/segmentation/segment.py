@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images.image import ImageError
 from adios_zoo.pictures.draw import crop_box
 from adios_zoo.sources.open import open_stream
 from adios_zoo.sources.source import Source
+from adios_zoo.telling import progress_bar
 
 from ..features import check_limit, check_unreadable, source_record
 from ..models import load_encoder, model_record, versions
@@ -108,10 +108,10 @@ def evaluate_segment(
     judge = _Judge(ways)
     stream = open_stream(test)
     total = len(stream) if isinstance(stream, Source) else None
-    refs = tqdm(
+    refs = progress_bar(
         stream.iterate(0, test_images),
         total=total if total is None or test_images is None else min(total, test_images),
-        disable=not progress,
+        show=progress,
         unit="image",
         dynamic_ncols=True,
     )
