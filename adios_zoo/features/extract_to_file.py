@@ -94,14 +94,15 @@ def _go_on(images: Iterable[ImageRef], journal: Journal, extractor: Engine, prog
 
         def keep(ids: list[str], features: Features | None) -> None:
             nonlocal told
-            new = extractor.failures[told:]
+            new = stream.failures[told:]
             told += len(new)
             for failure in new:
                 bar.write(f"{failure.id}: {failure.reason}", file=sys.stderr)
             journal.add(ids, features, new)
             bar.update(journal.position - bar.n)
 
-        for ids, features in extractor._run(_rest(images, journal.position), True):
+        stream = extractor._run(_rest(images, journal.position), True)
+        for ids, features in stream:
             keep(ids, features)
         keep([], None)
 

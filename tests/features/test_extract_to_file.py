@@ -237,7 +237,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on(
 KILLED = """
 import sys
 from pathlib import Path
-from adios_zoo import journal
+from adios_zoo.features import journal
 from adios_zoo.features.extract_to_file import extract_to_file
 from tests.stub import stub_extractor
 journal._SECONDS_A_FRAME = 0
@@ -278,7 +278,7 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from adios_zoo import extract_file, journal
+from adios_zoo.features import extract_to_file as extract_file, journal
 from adios_zoo.images.image import ImageRef
 from tests.stub import stub_extractor
 journal._ROWS_A_FRAME = 512
