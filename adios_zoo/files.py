@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and are written by one run at a time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from adios_zoo.errors import DataError, DiskFullError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # on some network file systems
 
 
 @contextmanager
@@ -43,6 +45,37 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):  # on a full disk closing fails as well, and has nothing to add
             file.close()
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(output: Path) -> Iterator[None]:
+    """Within, no other run writes ``output``, in this process or another.
+
+    The lock is a hidden file beside it, which is gone afterwards; that of a process that died does not count.
+
+    Raises:
+        DataError: another run is writing it, or its folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    path = output.with_name(f".{output.name}.lock")
+    with explained(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, mode=0o666)  # in a shared folder whoever may write there may take it
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise DataError(f"{output}: another run is writing it; wait for that, or name another file.") from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # Windows does not let go of an open file
+                path.unlink()  # before others can take it: a lock on a file that has no name is none
+            lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -26,7 +26,6 @@ def stub_extractor(*, batch_size: int = 4, dim: int = 8, seconds: float = 0.0) -
         source="stub",
         _backend_name="stub",
         precision="fp32",
-        failures=[],
     )
     return run
 

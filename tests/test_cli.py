@@ -90,7 +90,7 @@ def test_extract_with_a_broken_file(
     arguments = ["extract", str(photos), "-o", str(tmp_path / "f.csv"), "--model", model, "--quiet"]
     assert main(arguments) == 1
     assert "aa.jpg: the file is empty" in capsys.readouterr().err
-    assert main([*arguments, "--skip-bad"]) == 0
+    assert main([*arguments, "--skip-bad", "--force"]) == 0
     assert "aa.jpg" in (tmp_path / "f.csv.failed.csv").read_text()
 
 

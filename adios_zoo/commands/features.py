@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--actors", type=count_or_auto, default="auto", help="of ray; default: one a GPU or four cores")
     sub.add_argument("--skip-bad", action="store_true", help="exit 0 even if some images could not be read")
     sub.add_argument("--resume", action="store_true", help="go on with the unfinished run of this output, if any")
+    sub.add_argument("--force", action="store_true", help="begin anew, over a finished or an unfinished output")
     sub.add_argument("--shard", metavar="i/n", help="only the i-th, from 0, of n equal parts of the images")
     add_quiet(sub)
 
@@ -67,7 +68,7 @@ def add(commands: Commands) -> None:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from adios_zoo.features.extract_to_file import extract_to_file
+    from adios_zoo.features.extract_to_file import check_not_finished, extract_to_file
     from adios_zoo.features.extractor import Engine, FeatureExtractor
 
     settings = {
@@ -79,6 +80,7 @@ def _extract(options: argparse.Namespace) -> int:
     }
     if options.actors != "auto" and options.engine != "ray":
         raise ConfigError("--actors is for --engine ray alone.")
+    check_not_finished(options.output, resume=options.resume, force=options.force)  # before the model is loaded
     if options.engine == "ray":
         from adios_zoo.features.ray_engine import RayExtractor
 
@@ -92,9 +94,11 @@ def _extract(options: argparse.Namespace) -> int:
         progress=not options.quiet,
         skip_bad=options.skip_bad,
         resume=options.resume,
+        force=options.force,
         shard=options.shard,
     )
-    print(f"{options.output}: {report.rows} images, {report.dim} features each")
+    before = "finished already, " if report.finished_before else ""
+    print(f"{options.output}: {before}{report.rows} images, {report.dim} features each")
     return report.exit_code
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from adios_zoo.errors import ConfigError, DataError, DiskFullError
 from adios_zoo.features.extractor import Engine, all_failed, metadata_of
-from adios_zoo.features.journal import Failure, Journal
+from adios_zoo.features.journal import Failure, Journal, unfinished_file
+from adios_zoo.features.read_file import open_features
 from adios_zoo.features.write_file import Features, check_suffix, csv_lines, open_writer
-from adios_zoo.files import replacing
+from adios_zoo.files import only_writer, replacing
 from adios_zoo.images.image import ImageRef
 from adios_zoo.sources.open import Images, open_images
 from adios_zoo.sources.source import Source, Span, Stream
@@ -20,13 +21,17 @@ from adios_zoo.telling import on_terminal, progress_bar, tell
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What a run wrote: ``rows`` features of ``dim`` numbers in ``seconds``, and what it had to leave out."""
+    """What a run wrote: ``rows`` features of ``dim`` numbers in ``seconds``, and what it had to leave out.
+
+    ``finished_before``: nothing was left to do, and the rows are those that were there.
+    """
 
     rows: int
     dim: int
     failures: tuple[Failure, ...]
     seconds: float
     skip_bad: bool = False
+    finished_before: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -42,6 +47,7 @@ def extract_to_file(
     progress: bool = True,
     skip_bad: bool = False,
     resume: bool = False,
+    force: bool = False,
     shard: str | None = None,
 ) -> ExtractionReport:
     """Write features to ``output`` (.parquet, .npy, .safetensors or .csv), one row for each image that can be read.
@@ -53,19 +59,49 @@ def extract_to_file(
     A parquet file of images with labels (class folders, say) has them too, where they can be reached by number.
 
     Until ``output`` is complete its rows are kept in ``<output>.unfinished``.  ``resume`` goes on with what such
-    a file holds, if there is one; the rows are those of an unbroken run.
+    a file holds, if there is one; the rows are those of an unbroken run.  Where ``output`` is finished already,
+    ``resume`` does nothing, and the report has the rows of the file and is marked ``finished_before``.  ``force``
+    begins anew, over a finished file or an unfinished run, which are else left alone.
 
     ``shard`` "i/n" takes the i-th, from 0, of n runs of neighbouring images, of nearly the same length: the
     outputs of all shards, one after the other, are the output of the whole.
 
-    Raises DataError, and leaves ``output`` as it was, when no image can be read or the file not be written;
-    ConfigError for another suffix or shard, an unfinished run without ``resume``, or one of other settings.
+    Raises DataError, and leaves ``output`` as it was, when no image can be read or the file not be written,
+    also while another run writes it.  ConfigError for another suffix or shard, an unfinished run without ``resume``,
+    one of other settings or model, or an ``output`` that is there already without ``resume`` or ``force``.
     """
     start = time.perf_counter()
     images = open_images(source_images)
     check_suffix(output)
     if resume and isinstance(images, Iterator):
         raise ConfigError("images that come one by one cannot be resumed; give a list or a SOURCE.")
+    with only_writer(output):
+        if not check_not_finished(output, resume=resume, force=force):
+            return _finished_before(output, extractor)
+        if force:
+            unfinished_file(output).unlink(missing_ok=True)
+        report = _extract(images, output, extractor, progress=progress, resume=resume, shard=shard)
+    return replace(report, seconds=time.perf_counter() - start, skip_bad=skip_bad)
+
+
+def check_not_finished(output: Path, *, resume: bool, force: bool) -> bool:
+    """Whether there is something to do: False where ``resume`` finds ``output`` finished.
+
+    Raises:
+        ConfigError: ``output`` is there and nothing allows to write over it, or both options are given.
+    """
+    if resume and force:
+        raise ConfigError("--resume goes on and --force begins anew; give one of them.")
+    if force or not output.is_file() or unfinished_file(output).exists():
+        return True
+    if resume:
+        return False
+    raise ConfigError(f"{output} is there already; add --force to write it anew, or name another file with -o.")
+
+
+def _extract(
+    images: Iterable[ImageRef], output: Path, extractor: Engine, *, progress: bool, resume: bool, shard: str | None
+) -> ExtractionReport:
     # Images in an iterator cannot be known before they come.
     identity = images.fingerprint() if isinstance(images, Stream) else ""
     depends = {**extractor.settings, "images": identity, "shard": shard or "0/1"}
@@ -74,12 +110,24 @@ def extract_to_file(
     with Journal(output, depends, resume=resume) as journal:
         try:
             _go_on(images, journal, extractor, progress)
-            report = _finish(output, journal, extractor, images)
+            return _finish(output, journal, extractor, images)
         except DiskFullError as error:
             if not journal.path.exists():
                 raise
             raise DataError(f"{output}: the disk is full; free some space, then go on with --resume.") from error
-    return replace(report, seconds=time.perf_counter() - start, skip_bad=skip_bad)
+
+
+def _finished_before(output: Path, extractor: Engine) -> ExtractionReport:
+    """Report the file that is there, if this model made it, as far as its format says."""
+    file = open_features(output)
+    now = metadata_of(extractor)
+    for name in sorted(now.keys() & file.metadata.keys() - {"adios.model"}):  # a path may have another form
+        if file.metadata[name] != now[name]:
+            raise ConfigError(
+                f"{output} is finished, with another {name.removeprefix('adios.')} ({file.metadata[name]}, not "
+                f"{now[name]}); add --force instead of --resume to write it anew, or name another file with -o."
+            )
+    return ExtractionReport(len(file), file.dim, (), 0.0, finished_before=True)
 
 
 def _go_on(images: Iterable[ImageRef], journal: Journal, extractor: Engine, progress: bool) -> None:
@@ -92,14 +140,15 @@ def _go_on(images: Iterable[ImageRef], journal: Journal, extractor: Engine, prog
 
         def keep(ids: list[str], features: Features | None) -> None:
             nonlocal told
-            new = extractor.failures[told:]
+            new = stream.failures[told:]
             told += len(new)
             for failure in new:
                 tell(f"{failure.id}: {failure.reason}")
             journal.add(ids, features, new)
             bar.update(journal.position - bar.n)
 
-        for ids, features in extractor._run(_rest(images, journal.position), True):
+        stream = extractor._run(_rest(images, journal.position), True)
+        for ids, features in stream:
             keep(ids, features)
         keep([], None)
 

@@ -7,7 +7,7 @@ same whether or not broken files lie among them.  Batches depend on the images a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +18,7 @@ import numpy as np
 from adios_zoo.cores import usable_cpus, usable_lanes
 from adios_zoo.errors import BackendError, ConfigError, DataError
 from adios_zoo.features.decoding import read_pixels
+from adios_zoo.features.feature_stream import Batch, FeatureStream
 from adios_zoo.features.journal import Failure
 from adios_zoo.features.write_file import Features
 from adios_zoo.images.image import ImageError, ImageRef
@@ -66,19 +67,17 @@ class Engine(Protocol):
     Attributes:
         name: of the model.
         source: what it was loaded by.
-        failures: of the run so far.
     """
 
     name: str
     source: str
-    failures: list[Failure]
 
     @property
     def settings(self) -> dict[str, str]:
         """What a row depends on besides its image, by name."""
 
-    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
-        """Yield (ids, features); at that moment ``failures`` has the images left out up to the batch's last."""
+    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> FeatureStream:
+        """The rows of these images, and what failed."""
 
 
 class FeatureExtractor:
@@ -98,7 +97,7 @@ class FeatureExtractor:
     - ``num_workers``: decoding threads; 0 does everything in turn, in the caller's thread; "auto" is one for each
       usable core.
 
-    After a run ``failures`` lists the images that it left out, in order.
+    Any number of threads may use one extractor: a call keeps what failed to itself.
 
     Raises BackendError for a backend, device or precision that is not available here, ConfigError for a bad
     number.
@@ -120,29 +119,32 @@ class FeatureExtractor:
         self.backend = _backend(backend, source, device, precision, card)
         self.batch_size = _count("batch_size", batch_size, self.backend.auto_batch, least=1)
         self._backend_name, self.precision = backend, precision
-        self.failures: list[Failure] = []
         self.name, self.source = self.backend.name, self.backend.source
 
-    def extract(self, images: Images, *, skip_bad: bool = False) -> Features:
+    def extract(self, images: Images, *, skip_bad: bool = False, failures: list[Failure] | None = None) -> Features:
         """Return features (n, D), float32, one row an image in the order of ``images``.
 
         ``images`` is a folder, a glob, a ``.txt`` list, a path, a PIL image, an array of uint8 (H,W),
         (H,W,3), (H,W,4) or (N,H,W,3), or an iterable of any of these.
 
-        Raises DataError naming the first image that cannot be read; with ``skip_bad`` such images have no row
-        and are listed in ``failures``, and only when none is left DataError is raised.
+        Raises DataError naming the first image that cannot be read; with ``skip_bad`` such images have no row, and
+        only when none is left DataError is raised.  ``failures`` is a list of the caller's, to which
+        (id, reason) of each image left out is appended, in order.
         """
-        batches = [features for _, features in self.stream(images, skip_bad=skip_bad)]
+        stream = self.stream(images, skip_bad=skip_bad)
+        batches = [features for _, features in stream]
+        if failures is not None:
+            failures += stream.failures
         if not batches:
-            raise all_failed(self.failures)
+            raise all_failed(stream.failures)
         return np.concatenate(batches)
 
-    def stream(self, images: Images, *, skip_bad: bool = False) -> Iterator[tuple[list[str], Features]]:
+    def stream(self, images: Images, *, skip_bad: bool = False) -> FeatureStream:
         """Yield (ids, features (b, D)) batch by batch, in order, with only a few batches in memory.
 
         ``images`` and errors are those of :meth:`extract`; the last batch may be smaller.  The id of a
-        path is the path, that of an image in memory ``#i``.  With ``skip_bad`` and no image left it yields
-        nothing.
+        path is the path, that of an image in memory ``#i``.  With ``skip_bad`` the images left out so far are in
+        the iterator's own ``failures``, and with no image left it yields nothing.
         """
         return self._run(open_images(images), skip_bad)
 
@@ -150,9 +152,10 @@ class FeatureExtractor:
         """Return features (n, D), row i of image i, and by its number why an image has a row of NaN."""
         numbered = [replace(ref, id=str(number)) for number, ref in enumerate(refs)]
         features = np.full((len(numbered), self.dim), np.nan, np.float32)
-        for numbers, batch in self._run(numbered, True):
+        stream = self._run(numbered, True)
+        for numbers, batch in stream:
             features[[int(number) for number in numbers]] = batch
-        return features, {int(failure.id): failure.reason for failure in self.failures}
+        return features, {int(failure.id): failure.reason for failure in stream.failures}
 
     @cached_property
     def dim(self) -> int:
@@ -171,9 +174,12 @@ class FeatureExtractor:
             "batch size": str(self.batch_size),
         }
 
-    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
-        """Yield (ids, features); at that moment ``failures`` has the images left out up to the batch's last."""
-        self.failures = []
+    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> FeatureStream:
+        return FeatureStream(lambda failures: self._encoded(refs, skip_bad, failures))
+
+    def _encoded(
+        self, refs: Iterable[ImageRef], skip_bad: bool, failures: list[Failure]
+    ) -> Generator[Batch, None, None]:
         lanes = self.backend.lanes
         with (
             threads(self.num_workers, "decode") as decoding,
@@ -182,7 +188,7 @@ class FeatureExtractor:
             batches = self._batches(refs, skip_bad, decoding)
             # One waits while the others are encoded.
             for batch, features in in_order(encoding, self._encode, batches, lanes + 1):
-                self.failures += batch.failures
+                failures += batch.failures
                 if batch.ids:
                     yield batch.ids, features
 

@@ -32,6 +32,11 @@ _HEAD = struct.Struct("<4sIIIII")  # mark, rows, failures, D, bytes of text, che
 _MARK = b"ADf1"
 
 
+def unfinished_file(output: Path) -> Path:
+    """Where the rows of a run lie until ``output`` is complete."""
+    return output.with_name(f"{output.name}.unfinished")
+
+
 class Failure(NamedTuple):
     """An image that could not be read, and the sentence that says why."""
 
@@ -51,7 +56,7 @@ class Journal:
     """
 
     def __init__(self, output: Path, depends: Mapping[str, str], *, resume: bool = False) -> None:
-        self.path = output.with_name(f"{output.name}.unfinished")
+        self.path = unfinished_file(output)
         self.rows = self.failed = 0
         self._depends = dict(depends)
         self._file: IO[bytes] | None = None
@@ -61,7 +66,7 @@ class Journal:
         if self.path.exists():
             if not resume:
                 raise ConfigError(
-                    f"{self.path} holds an unfinished run; add --resume to go on with it, or delete it to begin anew."
+                    f"{self.path} holds an unfinished run; add --resume to go on with it, or --force to begin anew."
                 )
             self._reopen()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from adios_zoo import errors
 from adios_zoo.errors import AdiosError, BackendError, ConfigError, DataError
 from adios_zoo.features.extractor import FeatureExtractor, metadata_of
+from adios_zoo.features.feature_stream import Batch, FeatureStream
 from adios_zoo.features.journal import Failure
 from adios_zoo.features.write_file import Features
 from adios_zoo.images.image import ImageError, ImageRef, encoded_ref, file_ref, pixels_ref
@@ -119,7 +120,6 @@ class RayExtractor:
         self.name = self._card.name
         self.actors = actors
         self._settings = settings
-        self.failures: list[Failure] = []
 
     @property
     def settings(self) -> dict[str, str]:
@@ -133,9 +133,13 @@ class RayExtractor:
             "batch size": str(self._settings.get("batch_size", "auto")),
         }
 
-    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> Iterator[tuple[list[str], Features]]:
-        """Yield (ids, features (b, D)) in the order of ``refs``; the images left out are in ``failures``."""
-        self.failures = []
+    def _run(self, refs: Iterable[ImageRef], skip_bad: bool) -> FeatureStream:
+        """The rows of these images, and what failed."""
+        return FeatureStream(lambda failures: self._encoded(refs, skip_bad, failures))
+
+    def _encoded(
+        self, refs: Iterable[ImageRef], skip_bad: bool, failures: list[Failure]
+    ) -> Generator[Batch, None, None]:
         if not isinstance(refs, Source):
             raise DataError("Ray's actors take images by number, and this source is a stream; use the local engine.")
         with _running() as ray:
@@ -148,7 +152,7 @@ class RayExtractor:
                     if reason is not None:
                         if not skip_bad:
                             raise ImageError(id, reason)
-                        self.failures.append(Failure(id, reason))
+                        failures.append(Failure(id, reason))
                 good = [i for i, reason in enumerate(reasons) if reason is None]
                 if good:
                     yield [ids[i] for i in good], _feature_rows(table)[good]

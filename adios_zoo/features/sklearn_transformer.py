@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from adios_zoo.features.extractor import FeatureExtractor
 
 
-_FORMS = "paths (n,), or images (n, H, W, 3) or (n, H, W), uint8"
+_FORMS = "paths (n,), images (n, H, W, 3) or (n, H, W), or one image (H, W, 3), uint8"
+
+
+_CHANNELS = (1, 3, 4)  # of an image with a last axis of its own for them
 
 
 class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no annotations
@@ -31,7 +34,9 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ``X`` is one of
 
     - a sequence, array, Series or one-column DataFrame of paths; PIL images and arrays may be among them;
-    - an array of images: (n, H, W, 3) or (n, H, W, 4), or grey (n, H, W), uint8;
+    - an array or tensor of images: (n, H, W, 3) or (n, H, W, 4), or grey (n, H, W), uint8;
+    - one image, which has one row: a PIL image, or an array (H, W, 3), (H, W, 4) or (H, W, 1), which is never taken
+      for H grey images;
     - a folder, glob or other SOURCE, as :meth:`FeatureExtractor.extract` takes it, in its order.
 
     Each item of a sequence has one row, always: an image that cannot be read raises DataError, or with
@@ -150,13 +155,26 @@ def _refs(images: Any) -> list[ImageRef]:
 def _plain(images: Any) -> Any:
     """``X`` as a SOURCE, or as a sequence or array with an item for each image."""
     if isinstance(images, Image.Image):
-        raise ConfigError("X is one image; give a sequence of images, such as [image].")
+        return [images]
+    if isinstance(images, bytes | bytearray):
+        raise ConfigError(f"X is one {type(images).__name__}; give {_FORMS}.")
     if issparse(images):
         raise ConfigError(f"X is a sparse matrix; give {_FORMS}.")
     if hasattr(images, "to_numpy"):  # a Series or a DataFrame
         images = images.to_numpy()
+    elif hasattr(images, "__array__"):  # a tensor, whose rows must not be taken for images
+        images = _array(images)
     if isinstance(images, np.ndarray) and images.ndim == 2 and images.shape[1] == 1:
         images = images[:, 0]
     if isinstance(images, np.ndarray) and images.ndim not in (1, 3, 4):
         raise ConfigError(f"X is an array of shape {images.shape}; give {_FORMS}.")
+    if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in _CHANNELS:
+        return images[None]  # one image, as for the extractor: rows of its pixels are no images
     return images
+
+
+def _array(tensor: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(tensor)
+    except Exception as error:  # one on a GPU, say; which error that is depends on the library
+        raise ConfigError(f"X is a {type(tensor).__name__} that numpy cannot read; give {_FORMS}.") from error

@@ -48,7 +48,7 @@ def test_files_hold_the_same_rows_with_and_without_broken_images(
     assert ids == [str(path) for path in sorted(folder.iterdir())]
 
     broken = break_five(folder)
-    report = extract_to_file(folder, output, extractor=tiny_extractor(), progress=False)
+    report = extract_to_file(folder, output, extractor=tiny_extractor(), progress=False, force=True)
     again_ids, again = read_features(output)
     assert again_ids == ids
     np.testing.assert_array_equal(again, features)
@@ -61,11 +61,11 @@ def test_files_hold_the_same_rows_with_and_without_broken_images(
     assert len(lines) == 5
     assert all(any(name in line for line in lines) for name in broken)
 
-    allowed = extract_to_file(folder, output, extractor=tiny_extractor(), progress=False, skip_bad=True)
+    allowed = extract_to_file(folder, output, extractor=tiny_extractor(), progress=False, skip_bad=True, force=True)
     assert (allowed.exit_code, side.exists()) == (0, True)
     for name in broken:
         (folder / name).unlink()
-    extract_to_file(folder, output, extractor=tiny_extractor(), progress=False)
+    extract_to_file(folder, output, extractor=tiny_extractor(), progress=False, force=True)
     assert not side.exists()
 
 
@@ -237,7 +237,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on(
 KILLED = """
 import sys
 from pathlib import Path
-from adios_zoo import journal
+from adios_zoo.features import journal
 from adios_zoo.features.extract_to_file import extract_to_file
 from tests.stub import stub_extractor
 journal._SECONDS_A_FRAME = 0
@@ -278,7 +278,7 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from adios_zoo import extract_file, journal
+from adios_zoo.features import extract_to_file as extract_file, journal
 from adios_zoo.images.image import ImageRef
 from tests.stub import stub_extractor
 journal._ROWS_A_FRAME = 512
@@ -287,7 +287,7 @@ picture = Image.new("RGB", (64, 64))
 run = stub_extractor(batch_size=64, dim=512)
 def most(rows):
     refs = (ImageRef(str(i), lambda: picture) for i in range(rows))
-    extract_file.extract_to_file(refs, Path(sys.argv[1]) / "f.npy", extractor=run, progress=False)
+    extract_file.extract_to_file(refs, Path(sys.argv[1]) / "f.npy", extractor=run, progress=False, force=True)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 most(2000)
 few = most(2000)

@@ -75,14 +75,21 @@ def test_stream_gives_batches_and_reads_no_further_than_it_must(folder: Path) ->
 
 def test_broken_files_raise_or_are_left_out_and_never_shift_a_row(folder: Path) -> None:
     run = tiny_extractor()
-    before = run.extract(folder)
-    assert run.failures == []
+    failures: list[Failure] = []
+    before = run.extract(folder, skip_bad=True, failures=failures)
+    assert failures == []
     broken = break_five(folder)
     with pytest.raises(DataError, match=r"000_empty\.jpg: the file is empty"):
         run.extract(folder)
-    np.testing.assert_array_equal(run.extract(folder, skip_bad=True), before)
-    assert {Path(failure.id).name for failure in run.failures} == broken
-    assert all(failure.reason for failure in run.failures)
+    np.testing.assert_array_equal(run.extract(folder, skip_bad=True, failures=failures), before)
+    assert {Path(failure.id).name for failure in failures} == broken
+    assert all(failure.reason for failure in failures)
+    stream = run.stream(folder, skip_bad=True)
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in stream]), before)
+    assert stream.failures == failures
+    with pytest.raises(DataError, match="none of the 1 images"):
+        run.extract(folder / "05_text.jpg", skip_bad=True, failures=failures)
+    assert [Path(failure.id).name for failure in failures[5:]] == ["05_text.jpg"]
 
 
 def test_an_image_that_cannot_be_made_an_input_is_a_failure_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,8 +100,10 @@ def test_an_image_that_cannot_be_made_an_input_is_a_failure_too(monkeypatch: pyt
 
     monkeypatch.setattr("adios_zoo.features.extractor.read_pixels", picky)
     run = tiny_extractor()
-    assert run.extract([Image.new("L", (1, 1)), Image.new("L", (2, 2))], skip_bad=True).shape == (1, 8)
-    assert run.failures == [Failure("#0", "cannot be made an input of the model: MemoryError")]
+    failures: list[Failure] = []
+    pictures = [Image.new("L", (1, 1)), Image.new("L", (2, 2))]
+    assert run.extract(pictures, skip_bad=True, failures=failures).shape == (1, 8)
+    assert failures == [Failure("#0", "cannot be made an input of the model: MemoryError")]
 
 
 def test_features_that_are_not_finite_are_refused(folder: Path) -> None:
@@ -182,6 +191,7 @@ def test_real_photographs(tmp_path: Path) -> None:
     for path in paths:
         (tmp_path / path.name).symlink_to(path.resolve())
     (tmp_path / "n02_cut.jpg").write_bytes(paths[5].read_bytes()[:3000])
-    again = run.extract(tmp_path, skip_bad=True)
+    failures: list[Failure] = []
+    again = run.extract(tmp_path, skip_bad=True, failures=failures)
     np.testing.assert_allclose(again, features, atol=1e-6)
-    assert [Path(failure.id).name for failure in run.failures] == ["n02_cut.jpg"]
+    assert [Path(failure.id).name for failure in failures] == ["n02_cut.jpg"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from joblib import Parallel, delayed
 from PIL import Image
 from scipy.sparse import csr_array, issparse
@@ -55,6 +56,30 @@ def test_every_form_of_images_has_the_extractors_features(model: Path, paths: li
     grey = transformer.transform(arrays[..., 0])  # (n, H, W) is n grey images
     np.testing.assert_array_equal(grey, transformer.transform([Image.fromarray(a) for a in arrays[..., 0]]))
     assert grey.shape == expected.shape
+
+
+def test_one_image_has_one_row(model: Path, paths: list[str]) -> None:
+    transformer = FeatureTransformer(model)
+    expected = FeatureExtractor(model).extract(paths[:1])
+    picture = Image.open(paths[0])
+    pixels = np.asarray(picture)
+    opaque = np.asarray(picture.convert("RGBA"))
+    for image in (picture, pixels, opaque, pixels[None], torch.from_numpy(pixels.copy()), [pixels]):
+        np.testing.assert_allclose(transformer.fit_transform(image), expected, rtol=1e-5, atol=1e-6)
+    grey = np.asarray(picture.convert("L"))
+    expected = transformer.transform([grey])
+    for image in (grey[None], grey[..., None], grey[None, ..., None]):
+        np.testing.assert_array_equal(transformer.transform(image), expected)
+    for width in (1, 3, 4):  # as wide as a pixel has channels, and one row all the same
+        thin = np.zeros((40, width, 3), np.uint8)
+        assert transformer.transform(thin).shape == expected.shape
+    assert transformer.set_output(transform="pandas").transform(pixels).shape == expected.shape
+
+
+def test_a_tensor_of_images_is_an_array_of_them(model: Path, paths: list[str]) -> None:
+    images = np.stack([np.asarray(Image.open(path)) for path in paths])
+    expected = FeatureExtractor(model).extract(images)
+    np.testing.assert_array_equal(FeatureTransformer(model).transform(torch.from_numpy(images)), expected)
 
 
 def test_rows_never_shift(model: Path, paths: list[str], tmp_path: Path) -> None:
@@ -128,8 +153,12 @@ def test_mistakes(model: Path, paths: list[str]) -> None:
         FeatureTransformer(model).transform(np.zeros((12, 2)))
     with pytest.raises(ConfigError, match="X is a sparse matrix"):
         FeatureTransformer(model).transform(csr_array(np.eye(3)))
-    with pytest.raises(ConfigError, match="X is one image"):
-        FeatureTransformer(model).transform(Image.new("RGB", (9, 9)))
+    with pytest.raises(ConfigError, match=r"shape \(9, 8\)"):  # which may as well be a matrix of numbers
+        FeatureTransformer(model).transform(np.zeros((9, 8), np.uint8))
+    with pytest.raises(ConfigError, match="X is one bytes; give paths"):
+        FeatureTransformer(model).transform(Path(paths[0]).read_bytes())
+    with pytest.raises(ConfigError, match="X is a Tensor that numpy cannot read"):
+        FeatureTransformer(model).transform(torch.empty((2, 9, 9, 3), device="meta"))
 
 
 class OfRows(FeatureTransformer):
@@ -147,7 +176,8 @@ class OfRows(FeatureTransformer):
         if issparse(matrix):
             return matrix
         rows = np.asarray(matrix, float)
-        return (np.abs(rows)[:, None] * 50 % 256).astype(np.uint8)  # (n, 1, D)
+        wide = np.repeat(rows, 5, axis=1)  # a width of 3 or 4 would be taken for the channels of one picture
+        return (np.abs(wide)[:, None] * 50 % 256).astype(np.uint8)  # (n, 1, 5 D)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

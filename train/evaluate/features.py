@@ -96,11 +96,12 @@ def features_of(
     ids: list[str] = []
     rows = []
     with progress_bar(total=total, show=progress, unit=" images", dynamic_ncols=True) as bar:
-        for some, features in extractor._run(refs(), True):
+        batches = extractor._run(refs(), True)
+        for some, features in batches:
             ids += some
             rows.append(torch.from_numpy(features))
             bar.update(len(some))
-    failures = extractor.failures
+    failures = batches.failures
     if not rows:
         raise all_failed(failures)
     check_unreadable(source, len(ids), failures)
