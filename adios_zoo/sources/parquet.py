@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from adios_zoo.errors import DataError
 from adios_zoo.images.image import ImageError, ImageRef, encoded_ref, fetch_mask, fetched_ref, path_id
+from adios_zoo.per_process import PerProcess
 from adios_zoo.sources.columns import (
     MASK,
     Asked,
@@ -36,7 +37,6 @@ from adios_zoo.sources.columns import (
     tell_ignored,
 )
 from adios_zoo.sources.labels import are_names, is_plain, label_numbers, numbered
-from adios_zoo.sources.per_process import PerProcess
 from adios_zoo.sources.places import expand, open_file
 from adios_zoo.sources.source import Source
 
