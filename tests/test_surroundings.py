@@ -160,7 +160,7 @@ def test_names_beyond_the_encoding_of_the_file_system(model: Path, tmp_path: Pat
     for source in (folder, folder / "list.txt"):
         for suffix in ("parquet", "csv") if source == folder else ("csv",):
             file = out / f"f.{suffix}"
-            done = adios("extract", source, "-o", file, "--model", model, "--quiet", env=ascii_only)
+            done = adios("extract", "--force", source, "-o", file, "--model", model, "--quiet", env=ascii_only)
             assert done.returncode == 0, done.stderr
         assert f"{folder}/ü 猫.png" in (out / "f.csv").read_text(encoding="utf-8")
         done = adios("masks", source, "-o", out / "masks", "--model", model, "--quiet", env=ascii_only)
