@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from adios_zoo.errors import ConfigError, DataError
 from adios_zoo.images.image import read_encoded
 from adios_zoo.sources.places import is_address, read_part
+from adios_zoo.telling import tell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,8 +122,7 @@ def label_column(what: str, schema: pa.Schema, asked: str | None = None) -> str 
 @cache
 def tell_ignored(what: str, column: str, why: str) -> None:
     """Say on stderr, once, that a column is not taken for labels."""
-    if sys.stderr is not None:
-        print(f"adios: {what}: its column {column!r} {why} and is ignored; the images have no labels.", file=sys.stderr)
+    tell(f"adios: {what}: its column {column!r} {why} and is ignored; the images have no labels.")
 
 
 def column_facts(schema: pa.Schema) -> dict[str, dict[str, Any]]:

@@ -76,10 +76,11 @@ def find(source: PathLike) -> Found:
     Raises DataError when ``source`` does not exist, a folder cannot be listed, or nothing is found.
     """
     found = find_or_keep(source)
-    path = Path(source)
-    if path.suffix.lower() == ".txt" and list(found.names[:2]) == [str(path)] and path.is_file():
+    path = path_of(os.fspath(source))
+    itself = list(found.names[:2]) == [str(path)]
+    if itself and path.suffix.lower() == ".txt" and path.is_file():
         raise DataError(f"{source}: the list names no image; write one path a line.")
-    if list(found.names[:2]) == [str(Path(source))] and not _exists(Path(source)):
+    if itself and not _exists(path):
         raise DataError(f"{source}: no such file or folder; give a folder, a glob, a .txt list or an image file.")
     return found
 

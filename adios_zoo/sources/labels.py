@@ -89,9 +89,8 @@ def text_numbers(labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
     numbers = [text_number(label) for label in labels]
     classes: list[str] = []
     if any(number is None for number in numbers):
-        classes = sorted({label for label in labels if label})
-        number_of = {name: number for number, name in enumerate(classes)}
-        numbers = [number_of.get(label, -1) for label in labels]
+        (by_name,), classes = _by_name([labels])
+        return by_name, list(classes)
     return np.array(numbers, np.int64), classes
 
 
@@ -116,10 +115,14 @@ def numbered(columns: Sequence[Any]) -> tuple[list[NDArray[np.int64]], tuple[str
     """
     import pyarrow as pa
 
-    texts = [[value or "" for value in column.cast(pa.string()).to_pylist()] for column in columns]
-    classes = tuple(sorted({value for column in texts for value in column} - {""}))
+    return _by_name([[value or "" for value in column.cast(pa.string()).to_pylist()] for column in columns])
+
+
+def _by_name(columns: Sequence[Sequence[str]]) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
+    """Names of classes as their places in the sorted order of all, -1 for an empty one, and that order."""
+    classes = tuple(sorted({name for column in columns for name in column} - {""}))
     number_of = {name: number for number, name in enumerate(classes)}
-    return [np.array([number_of.get(value, -1) for value in column], np.int64) for column in texts], classes
+    return [np.array([number_of.get(name, -1) for name in column], np.int64) for column in columns], classes
 
 
 def renumbered(
