@@ -84,14 +84,13 @@ def text_number(label: str) -> int | None:
     return number if -(2**63) <= number < 2**63 else None
 
 
-def text_numbers(labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+def text_numbers(labels: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Labels as numbers, and the names of the classes; there are names where one label at least is no number."""
     numbers = [text_number(label) for label in labels]
-    classes: list[str] = []
     if any(number is None for number in numbers):
         (by_name,), classes = _by_name([labels])
-        return by_name, list(classes)
-    return np.array(numbers, np.int64), classes
+        return by_name, classes
+    return np.array(numbers, np.int64), ()
 
 
 def _label_text(kind: str, content: bytes) -> str:

@@ -70,8 +70,7 @@ class Zip(Source):
             raise DataError(f"{spec}: no images in these zip files.")
         self._names = Names.of(names)
         self._members = np.array(members, np.uint64)
-        self._labels, classes = text_numbers(labels)
-        self.classes = tuple(classes)
+        self._labels, self.classes = text_numbers(labels)
 
     def __len__(self) -> int:
         """How many images there are."""
